@@ -1,0 +1,205 @@
+package couch
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Doc is one revision of a document.
+type Doc struct {
+	ID      string
+	Rev     Rev // to write: the revision it edits (zero for a new document), or itself if WriteOptions.Replicated
+	Deleted bool
+
+	// Body is the document's JSON object without its members that begin with
+	// an underscore, numbers and spelling as they were written. nil means {}.
+	Body json.RawMessage
+
+	// Revisions is the hashes of Rev and its ancestors, newest first
+	// (_revisions.ids; _revisions.start is Rev.Gen). nil: not told.
+	Revisions []string
+
+	Attachments []Attachment // by name, sorted
+
+	// Told on request, ignored when written.
+	Conflicts        []Rev
+	DeletedConflicts []Rev
+	RevsInfo         []RevInfo
+	LocalSeq         Seq
+}
+
+// RevInfo is an entry of _revs_info. Status is "available", "missing" or "deleted".
+type RevInfo struct {
+	Rev    Rev    `json:"rev"`
+	Status string `json:"status"`
+}
+
+// Attachment is an attachment of one revision. It is a stub (no data: the
+// database written to must have it), or has its bytes in Data, or gives them by Open.
+type Attachment struct {
+	Name        string
+	ContentType string
+	Digest      string // "md5-" and base64, as CouchDB writes it; "" when not known yet
+	Length      int64  // bytes; -1 when not known yet
+	RevPos      int64  // the generation that brought it; 0 when not known yet
+
+	Data []byte
+	// Open reads large content without holding it. It may be called again after a failure.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Stub reports whether the attachment comes without data.
+func (a *Attachment) Stub() bool { return a.Data == nil && a.Open == nil }
+
+// Reader gives the attachment's bytes, from Data or Open. A stub has none: it is an error (412 missing_stub).
+func (a *Attachment) Reader(ctx context.Context) (io.ReadCloser, error) {
+	switch {
+	case a.Data != nil:
+		return io.NopCloser(bytes.NewReader(a.Data)), nil
+	case a.Open != nil:
+		return a.Open(ctx)
+	}
+	return nil, &Error{412, "missing_stub", "Attachment " + strconv.Quote(a.Name) + " is a stub without data."}
+}
+
+// Ancestry returns Revisions, or the one hash known if they are not told.
+func (d *Doc) Ancestry() []string {
+	if d.Revisions == nil && !d.Rev.IsZero() {
+		return []string{d.Rev.Hash}
+	}
+	return d.Revisions
+}
+
+// ValidID checks a document id a client sent. Errors: illegal_docid (400).
+func ValidID(id string) error {
+	switch {
+	case id == "":
+		return &Error{400, "illegal_docid", "Document id must not be empty"}
+	case len(id) > 7*1024: // CouchDB's own default is "infinity"; an index row must hold it
+		return &Error{400, "illegal_docid", "Document id is too long"}
+	case !utf8.ValidString(id):
+		return &Error{400, "illegal_docid", "Document id must be valid UTF-8"}
+	case id[0] == '_' && !strings.HasPrefix(id, "_design/") && !strings.HasPrefix(id, "_local/"):
+		return &Error{400, "illegal_docid", "Only reserved document ids may start with underscore."}
+	case id == "_design/" || id == "_local/":
+		return &Error{400, "illegal_docid", "Illegal document id `" + id + "`"}
+	}
+	return nil
+}
+
+// AppendJSON appends the document as CouchDB writes it: _id, _rev and the other
+// underscore members that are set, then the body.
+func (d *Doc) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"_id":`...)
+	dst = AppendString(dst, d.ID)
+	if !d.Rev.IsZero() {
+		dst = append(dst, `,"_rev":"`...)
+		dst = d.Rev.append(dst)
+		dst = append(dst, '"')
+	}
+	if d.Deleted {
+		dst = append(dst, `,"_deleted":true`...)
+	}
+	if d.Revisions != nil {
+		dst = append(dst, `,"_revisions":{"start":`...)
+		dst = strconv.AppendInt(dst, d.Rev.Gen, 10)
+		dst = append(dst, `,"ids":[`...)
+		for i, h := range d.Revisions {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = AppendString(dst, h)
+		}
+		dst = append(dst, "]}"...)
+	}
+	if len(d.Attachments) > 0 {
+		dst = append(dst, `,"_attachments":{`...)
+		for i := range d.Attachments {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = d.Attachments[i].appendJSON(dst)
+		}
+		dst = append(dst, '}')
+	}
+	dst = appendRevs(dst, `,"_conflicts":`, d.Conflicts)
+	dst = appendRevs(dst, `,"_deleted_conflicts":`, d.DeletedConflicts)
+	if d.RevsInfo != nil {
+		dst = append(dst, `,"_revs_info":`...)
+		info, _ := json.Marshal(d.RevsInfo) // strings only: cannot fail
+		dst = append(dst, info...)
+	}
+	if d.LocalSeq != "" {
+		dst = append(dst, `,"_local_seq":`...)
+		dst = AppendString(dst, string(d.LocalSeq))
+	}
+	body := bytes.TrimSpace(d.Body)
+	if len(body) < 2 {
+		return append(dst, '}')
+	}
+	body = bytes.TrimLeft(body[1:], " \t\r\n") // after "{"
+	if body[0] != '}' {
+		dst = append(dst, ',')
+	}
+	return append(dst, body...)
+}
+
+func appendRevs(dst []byte, member string, revs []Rev) []byte {
+	if len(revs) == 0 {
+		return dst
+	}
+	dst = append(dst, member...)
+	for i, r := range revs {
+		dst = append(dst, "[,"[min(i, 1)], '"')
+		dst = r.append(dst)
+		dst = append(dst, '"')
+	}
+	return append(dst, ']')
+}
+
+// appendJSON writes "name":{…}: with Data inline as base64, with "stub" for a
+// stub, with "follows" for content that Open gives (a multipart body carries it).
+func (a *Attachment) appendJSON(dst []byte) []byte {
+	dst = AppendString(dst, a.Name)
+	dst = append(dst, `:{"content_type":`...)
+	dst = AppendString(dst, a.ContentType)
+	if a.RevPos > 0 {
+		dst = append(dst, `,"revpos":`...)
+		dst = strconv.AppendInt(dst, a.RevPos, 10)
+	}
+	if a.Digest != "" {
+		dst = append(dst, `,"digest":`...)
+		dst = AppendString(dst, a.Digest)
+	}
+	if a.Data != nil {
+		dst = append(dst, `,"data":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, a.Data)
+		return append(dst, `"}`...)
+	}
+	if a.Length >= 0 {
+		dst = append(dst, `,"length":`...)
+		dst = strconv.AppendInt(dst, a.Length, 10)
+	}
+	if a.Open != nil {
+		return append(dst, `,"follows":true}`...)
+	}
+	return append(dst, `,"stub":true}`...)
+}
+
+// MarshalJSON is AppendJSON.
+func (d *Doc) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }
+
+// UnmarshalJSON is ParseDoc.
+func (d *Doc) UnmarshalJSON(b []byte) error {
+	p, err := ParseDoc(bytes.Clone(b))
+	if err == nil {
+		*d = *p
+	}
+	return err
+}

@@ -1,0 +1,52 @@
+package share
+
+import (
+	"context"
+	"net"
+)
+
+// A Transport connects peers. Every connection it gives or accepts is one
+// duplex stream (a yamux stream over a WebRTC data channel, a WebSocket, a TCP
+// socket, a pipe), on which HTTP/1.1 is spoken: code above never knows which.
+//
+// Peers are addressed by their peer ids; which of a peer's shares is meant is
+// said by the HTTP Host, so that one peer connection carries any number of them.
+type Transport interface {
+	// Listen accepts the streams that other peers open to this peer (self is
+	// its peer id) until the listener is closed, which ends the peer
+	// connections it accepted. The accepted connections are [Conn]s.
+	Listen(ctx context.Context, self string) (net.Listener, error)
+	// DialContext opens a stream to the peer with the id addr, over the peer
+	// connection there is or a new one. network is ignored. The connection is a [Conn].
+	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
+	// Close ends all peer connections and returns when every goroutine of the transport has exited.
+	Close() error
+}
+
+// A Conn is a stream that knows who is on its other end.
+type Conn interface {
+	net.Conn
+	// Peer returns the peer id that the transport has verified.
+	Peer() string
+	// Route tells how the packets travel at the moment: "host", "srflx", "relay" or, without WebRTC, "tcp", "websocket", "memory".
+	Route() string
+}
+
+// A Signaler carries the messages by which a transport negotiates connections.
+// The mailbox of a [Peer] on a hub is one: it signs, seals and opens payloads, so
+// Signal.From is verified and no reader of the hub knows the payload.
+type Signaler interface {
+	// Send delivers a message to the mailbox of peer s.To; s.From is filled in.
+	Send(ctx context.Context, s Signal) error
+	// Receive calls fn for each message to this peer, in order per session,
+	// until ctx ends. fn must not block. Several receivers each get all messages.
+	Receive(ctx context.Context, fn func(Signal)) error
+}
+
+// A Signal is one message between two peers.
+type Signal struct {
+	To, From string // peer ids
+	Session  string // names one negotiation: random, chosen by its initiator
+	Kind     string // the transport's: "offer", "answer", "candidate", "bye"
+	Payload  []byte // the transport's: SDP or a candidate, at most 64 KiB
+}
