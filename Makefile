@@ -1,0 +1,47 @@
+# make run: the main job on real input.  make test: everything that must pass.
+# Both need Go, Node with npm, and make; the rest they install by name.
+
+GO       ?= go
+BIN      := bin
+LINT     := $(BIN)/golangci-lint
+LINT_VER := v2.15.0
+
+.PHONY: run test build lint race e2e bench soak fuzz clean need-go need-node
+
+run: build e2e/node_modules/.ok
+	@$(GO) run ./e2e/demo -bin $(BIN)
+
+test: lint build e2e/node_modules/.ok
+	$(GO) test -race -timeout 15m ./...
+
+build: need-go
+	$(GO) build -o $(BIN)/ ./cmd/...
+
+lint: need-go $(LINT)
+	$(LINT) run ./...
+
+$(LINT):
+	GOBIN=$(CURDIR)/$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VER) \
+	  || { echo "golangci-lint $(LINT_VER) could not be installed: is the Go module proxy reachable (go env GOPROXY)?"; exit 1; }
+
+e2e/node_modules/.ok: e2e/package.json e2e/package-lock.json | need-node
+	npm ci --prefix e2e --no-audit --no-fund --loglevel=error \
+	  || { echo "npm ci failed: is the npm registry reachable (npm ping)?"; exit 1; }
+	@touch $@
+
+# Throughput beside its ceilings in the same run; see docs/benchmarks.md.
+bench: build
+	$(GO) test -run '^$$' -bench 'Sync100k' -benchtime 1x -timeout 30m ./e2e
+
+# Slow: kills and restarts for ten minutes.
+soak: build e2e/node_modules/.ok
+	LOVESEAT_SOAK=1 $(GO) test -run Soak -timeout 60m -v ./e2e
+
+need-go:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or later is needed: https://go.dev/dl/"; exit 1; }
+
+need-node:
+	@command -v npm >/dev/null || { echo "Node 20 or later with npm is needed: https://nodejs.org/"; exit 1; }
+
+clean:
+	rm -rf $(BIN) e2e/node_modules
