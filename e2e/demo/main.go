@@ -56,13 +56,11 @@ func (d *demo) run(ctx context.Context) error {
 		defer os.RemoveAll(dir)
 		d.dir = dir
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	hub, err := d.startHub(ctx)
 	if err != nil {
 		return err
 	}
 	defer hub.Stop()
-	defer cancel()
 
 	if err := d.importCountries(ctx); err != nil {
 		return err

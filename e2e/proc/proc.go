@@ -24,6 +24,7 @@ type Proc struct {
 	events chan json.RawMessage
 	exited chan struct{}
 	err    error // after exited
+	intr   sync.Once
 
 	mu     sync.Mutex
 	stderr bytes.Buffer
@@ -37,7 +38,8 @@ func Start(ctx context.Context, name string, args ...string) (*Proc, error) {
 		events: make(chan json.RawMessage, 1024),
 		exited: make(chan struct{}),
 	}
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
+	p.cmd.Cancel = p.Interrupt
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it once, through us
 	p.cmd.WaitDelay = 10 * time.Second
 	p.cmd.Stderr = p
 	out, err := p.cmd.StdoutPipe()
@@ -100,8 +102,11 @@ func (p *Proc) Next(ctx context.Context, event string, out any) error {
 	}
 }
 
-// Interrupt sends Ctrl-C.
-func (p *Proc) Interrupt() error { return p.cmd.Process.Signal(os.Interrupt) }
+// Interrupt sends Ctrl-C, once: a second would end a loveseat that is still finishing.
+func (p *Proc) Interrupt() (err error) {
+	p.intr.Do(func() { err = p.cmd.Process.Signal(os.Interrupt) })
+	return err
+}
 
 // Kill ends the program without warning (SIGKILL) and waits for its end.
 func (p *Proc) Kill() {
