@@ -3,6 +3,7 @@ package couch
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -18,7 +19,8 @@ type Doc struct {
 	Deleted bool
 
 	// Body is the document's JSON object without its members that begin with
-	// an underscore, numbers and spelling as they were written. nil means {}.
+	// an underscore, numbers and spelling as they were written, without white
+	// space between. nil means {}.
 	Body json.RawMessage
 
 	// Revisions is the hashes of Rev and its ancestors, newest first
@@ -66,6 +68,23 @@ func (a *Attachment) Reader(ctx context.Context) (io.ReadCloser, error) {
 		return a.Open(ctx)
 	}
 	return nil, &Error{412, "missing_stub", "Attachment " + strconv.Quote(a.Name) + " is a stub without data."}
+}
+
+// AttachmentDigest returns the attachment's digest, "md5-" and base64 as CouchDB writes it, reading its content if need be.
+func AttachmentDigest(ctx context.Context, a *Attachment) (string, error) {
+	if a.Digest != "" {
+		return a.Digest, nil
+	}
+	r, err := a.Reader(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	h := md5.New() // CouchDB's choice; it names content, it does not protect it
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return "md5-" + base64.StdEncoding.EncodeToString(h.Sum(nil)), nil
 }
 
 // Ancestry returns Revisions, or the one hash known if they are not told.
@@ -191,6 +210,10 @@ func (a *Attachment) appendJSON(dst []byte) []byte {
 	}
 	return append(dst, `,"stub":true}`...)
 }
+
+// AppendJSON appends the attachment as a member of _attachments, "name":{…}: with
+// Data inline as base64, as "follows" if Open gives the content, otherwise as "stub".
+func (a *Attachment) AppendJSON(dst []byte) []byte { return a.appendJSON(dst) }
 
 // MarshalJSON is AppendJSON.
 func (d *Doc) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }

@@ -15,7 +15,7 @@ const maxDepth = 500
 
 // ParseDoc reads one document as a client writes it. It checks the whole
 // syntax once, takes the members that begin with an underscore and keeps the
-// rest as it is spelled: 1 KB costs about 1 µs, a tenth of encoding/json.
+// rest as it is spelled, without white space: 1 KB costs about 1 µs, a tenth of encoding/json.
 //
 // The document refers to data, which the caller must not change afterwards.
 //
@@ -24,8 +24,21 @@ const maxDepth = 500
 func ParseDoc(data []byte) (*Doc, error) {
 	s := scanner{data: data}
 	s.space()
+	d, err := s.doc()
+	if err == nil && !s.end() {
+		err = errJSON()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// doc reads the document at pos; see [ParseDoc].
+func (s *scanner) doc() (*Doc, error) {
+	data := s.data
 	if s.peek() != '{' {
-		if s.skipValue(0) && s.end() {
+		if s.skipValue(0) {
 			return nil, BadRequest("Document must be a JSON object")
 		}
 		return nil, errJSON()
@@ -80,13 +93,16 @@ func ParseDoc(data []byte) (*Doc, error) {
 		s.space()
 	}
 	end := s.pos
-	if !s.end() {
-		return nil, errJSON()
-	}
-	if taken {
+	switch {
+	case taken:
 		d.Body = joinRuns(data, runs)
-	} else {
+	case s.spaced:
+		d.Body = bytes.Clone(data[open:end])
+	default:
 		d.Body = data[open:end:end]
+	}
+	if s.spaced { // rows of feeds and exports are lines, so documents must be
+		d.Body = compact(d.Body)
 	}
 	return d, d.settle()
 }

@@ -60,6 +60,14 @@ func (r Rev) append(dst []byte) []byte {
 	return append(dst, r.Hash...)
 }
 
+// AppendText appends what String returns; the error is nil.
+func (r Rev) AppendText(dst []byte) ([]byte, error) {
+	if r.IsZero() {
+		return dst, nil
+	}
+	return r.append(dst), nil
+}
+
 // MarshalText makes a Rev a string in JSON.
 func (r Rev) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 

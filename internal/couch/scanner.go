@@ -5,8 +5,9 @@ import "unicode/utf8"
 // A scanner passes over JSON (RFC 8259) and checks its syntax without making
 // values. Its methods return false at the first fault; pos is then near it.
 type scanner struct {
-	data []byte
-	pos  int
+	data   []byte
+	pos    int
+	spaced bool // white space was passed
 }
 
 // peek returns the next byte, 0 at the end (which no JSON may contain).
@@ -22,6 +23,7 @@ func (s *scanner) space() {
 		switch s.data[s.pos] {
 		case ' ', '\t', '\n', '\r':
 			s.pos++
+			s.spaced = true
 		default:
 			return
 		}
@@ -32,6 +34,27 @@ func (s *scanner) space() {
 func (s *scanner) end() bool {
 	s.space()
 	return s.pos == len(s.data)
+}
+
+// compact removes white space outside strings from JSON that the scanner has passed, in place.
+func compact(json []byte) []byte {
+	out := json[:0]
+	inString := false
+	for i := 0; i < len(json); i++ {
+		c := json[i]
+		switch {
+		case c == '"':
+			inString = !inString
+		case c == '\\': // only in strings
+			out = append(out, c)
+			i++
+			c = json[i]
+		case !inString && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 func (s *scanner) colon() bool {

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-kivik/kivik/v4"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/localdb"
+	"github.com/loveseat-db/loveseat/peeradapter"
+	"github.com/loveseat-db/loveseat/share"
+)
+
+// splitPath reads a local database's path: ./data/notes is "notes" in the store ./data.
+func splitPath(path string) (dir, name string, err error) {
+	clean := filepath.Clean(path)
+	dir, name = filepath.Dir(clean), filepath.Base(clean)
+	if path == "" || strings.HasSuffix(path, "/") || name == "." || name == ".." {
+		return "", "", usageError{fmt.Errorf("%q names no local database: give STORE/NAME, such as ./data/notes", path)}
+	}
+	return dir, name, nil
+}
+
+// openLocal opens a local database by its path, after making it if create is set.
+// The caller closes the store.
+func openLocal(ctx context.Context, path string, create bool) (*localdb.Store, couch.DB, error) {
+	dir, name, err := splitPath(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := os.Stat(dir); err != nil && !create {
+		return nil, nil, fmt.Errorf("there is no local database %s (loveseat import %s FILE makes one)", path, path)
+	}
+	store, err := localdb.OpenStore(dir, localdb.Options{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if create {
+		if err := store.Create(ctx, name); err != nil && couch.AsError(err).Code != "file_exists" {
+			store.Close()
+			return nil, nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	db, err := store.Open(ctx, name)
+	if err != nil {
+		store.Close()
+		if errors.Is(err, couch.ErrNotFound) {
+			err = fmt.Errorf("there is no database %q in %s (loveseat import %s FILE makes one)", name, dir, path)
+		}
+		return nil, nil, err
+	}
+	return store, db, nil
+}
+
+// newID makes a document id as CouchDB does.
+func newID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// An end is a database that a command works on, whatever it is.
+type end struct {
+	label string
+	db    *kivik.DB
+	route func() string // of an opened share; nil elsewhere
+	close func() error
+}
+
+// openEnd opens DB, the URL of a database or a share link. identity is the
+// directory of the device key with which a share is opened.
+func (m *Main) openEnd(ctx context.Context, arg, identity string, create bool) (*end, error) {
+	switch {
+	case share.IsLink(arg):
+		return m.openShareEnd(ctx, arg, identity)
+	case isURL(arg):
+		return openURL(ctx, arg, create)
+	}
+	store, _, err := openLocal(ctx, arg, create)
+	if err != nil {
+		return nil, err
+	}
+	_, name, _ := splitPath(arg)
+	return &end{label: arg, db: store.DB(name), close: store.Close}, nil
+}
+
+func isURL(arg string) bool {
+	return strings.HasPrefix(arg, "http://") || strings.HasPrefix(arg, "https://")
+}
+
+// openURL opens a database on a CouchDB-compatible server, making it if create is set and it is missing.
+func openURL(ctx context.Context, arg string, create bool) (*end, error) {
+	server, name, err := splitURL(arg)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kivik.New(peeradapter.HTTPDriver, server)
+	if err != nil {
+		return nil, err
+	}
+	e := &end{label: redact(arg), db: client.DB(name), close: client.Close}
+	exists, err := client.DBExists(ctx, name)
+	if err == nil && !exists {
+		if create {
+			err = client.CreateDB(ctx, name)
+		} else {
+			err = couch.NotFound("Database does not exist.")
+		}
+	}
+	if err != nil {
+		_ = e.close()
+		return nil, fmt.Errorf("%s: %w", e.label, err)
+	}
+	return e, nil
+}
+
+// splitURL takes the database's name off its URL.
+func splitURL(arg string) (server, name string, err error) {
+	u, err := url.Parse(arg)
+	if err != nil {
+		return "", "", usageError{fmt.Errorf("%.100q is no URL", arg)} // without the parser's error, which may show a password
+	}
+	path := strings.TrimRight(u.EscapedPath(), "/")
+	at := strings.LastIndexByte(path, '/')
+	if u.Host == "" || at < 0 || path[at+1:] == "" {
+		return "", "", usageError{fmt.Errorf("%s names no database: give its URL, such as http://127.0.0.1:5984/hub", redact(arg))}
+	}
+	if name, err = url.PathUnescape(path[at+1:]); err != nil {
+		return "", "", usageError{err}
+	}
+	rest, err := url.PathUnescape(path[:at+1])
+	if err != nil {
+		return "", "", usageError{err}
+	}
+	u.Path, u.RawPath, u.RawQuery, u.Fragment = rest, "", "", ""
+	return u.String(), name, nil
+}
+
+// redact hides the password in a URL.
+func redact(arg string) string {
+	u, err := url.Parse(arg)
+	if err != nil {
+		return "the URL"
+	}
+	return u.Redacted()
+}
+
+// openShareEnd opens a share by its link.
+func (m *Main) openShareEnd(ctx context.Context, arg, identity string) (*end, error) {
+	link, err := share.ParseLink(arg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	peer, err := m.join(ctx, link.Hub, identity)
+	if err != nil {
+		return nil, err
+	}
+	remote, err := peer.Open(ctx, arg)
+	if err != nil {
+		_ = peer.Close()
+		return nil, err
+	}
+	return &end{label: arg, db: remote.DB(), route: remote.Route, close: peer.Close}, nil
+}
+
+// join joins the hub with the device key in the directory identity.
+func (m *Main) join(ctx context.Context, hub, identity string) (*share.Peer, error) {
+	end, err := openURL(ctx, m.withCredentials(hub), false)
+	if err != nil {
+		return nil, fmt.Errorf("hub %w", err)
+	}
+	id, err := share.LoadIdentity(identity)
+	if err != nil {
+		return nil, err
+	}
+	return peeradapter.Join(ctx, end.db, peeradapter.Options{Identity: id, Logger: m.logger()})
+}

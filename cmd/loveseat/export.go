@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+func (m *Main) exportCommand() *cobra.Command {
+	var full bool
+	cmd := &cobra.Command{
+		Use:   "export DB",
+		Short: "Print the documents of a local database, one JSON object a line",
+		Long: `Export prints every document with its attachments inline (base64) as NDJSON, which
+'loveseat import' reads. With --full it prints every leaf revision with its history,
+conflicts and tombstones included: a whole backup.`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return m.runExport(cmd.Context(), args[0], full)
+		},
+	}
+	cmd.Flags().BoolVar(&full, "full", false, "all leaf revisions with their histories")
+	return cmd
+}
+
+func (m *Main) runExport(ctx context.Context, path string, full bool) error {
+	store, db, err := openLocal(ctx, path, false)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	w := bufio.NewWriterSize(m.Stdout, 1<<16)
+	if full {
+		err = exportLeaves(ctx, w, db)
+	} else {
+		_, err = db.AllDocs(ctx, couch.AllDocsOptions{IncludeDocs: true, Attachments: true}, func(r *couch.Row) error {
+			return writeLine(w, r.Doc)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// exportLeaves walks the changes feed, so that deleted documents come too.
+func exportLeaves(ctx context.Context, w io.Writer, db couch.DB) error {
+	_, err := db.Changes(ctx, couch.ChangesOptions{AllLeaves: true}, func(c *couch.Change) error {
+		refs := make([]couch.DocRef, len(c.Revs))
+		for i, rev := range c.Revs {
+			refs[i] = couch.DocRef{ID: c.ID, Rev: rev}
+		}
+		return db.BulkGet(ctx, refs, couch.GetOptions{Revs: true, Attachments: true}, func(r couch.BulkGetResult) error {
+			if r.Err != nil {
+				return r.Err
+			}
+			return writeLine(w, r.Doc)
+		})
+	})
+	return err
+}
+
+func writeLine(w io.Writer, doc *couch.Doc) error {
+	_, err := w.Write(append(doc.AppendJSON(nil), '\n'))
+	return err
+}
