@@ -31,7 +31,7 @@ e2e/node_modules/.ok: e2e/package.json e2e/package-lock.json | need-node
 
 # Throughput beside its ceilings in the same run; see docs/benchmarks.md.
 bench: build
-	$(GO) test -run '^$$' -bench 'Sync100k' -benchtime 1x -timeout 30m ./e2e
+	$(GO) run ./e2e/bench -bin $(BIN)
 
 # Slow: kills and restarts for ten minutes.
 soak: build e2e/node_modules/.ok

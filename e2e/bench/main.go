@@ -1,0 +1,238 @@
+// Command bench measures the main job's speed with the real binaries, between
+// ceilings measured in the same run, and prints the ratios. `make bench` starts it.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/loveseat-db/loveseat/e2e/proc"
+)
+
+func main() {
+	var b bench
+	flag.StringVar(&b.bin, "bin", "bin", "`directory` of the binaries hubserver and loveseat")
+	flag.IntVar(&b.docs, "docs", 100_000, "number of documents of about 1 KB")
+	flag.IntVar(&b.rounds, "rounds", 3, "how often the sync is repeated; the median counts")
+	flag.BoolVar(&b.ceilings, "ceilings", true, "measure raw SQLite and a raw data channel too")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type bench struct {
+	bin      string
+	dir      string
+	docs     int
+	rounds   int
+	ceilings bool
+	bytes    int64 // of the documents
+	link     string
+}
+
+func (b *bench) run(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "loveseat-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b.dir = dir
+	fmt.Printf("%d documents, %s, %d CPUs\n\n", b.docs, runtime.Version(), runtime.NumCPU())
+	file := filepath.Join(dir, "docs.ndjson")
+	if err := b.write(file); err != nil {
+		return err
+	}
+	if err := b.imported(ctx, file); err != nil {
+		return err
+	}
+	stop, err := b.share(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	best, err := b.sync(ctx)
+	if err != nil || !b.ceilings {
+		return err
+	}
+	return b.compare(ctx, best)
+}
+
+// write makes records as an application has them: names, sentences, numbers, ids, dates.
+func (b *bench) write(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	r := rand.New(rand.NewPCG(1, 2))
+	words := make([]string, 3000)
+	for i := range words {
+		word := make([]byte, 2+r.IntN(9))
+		for j := range word {
+			word[j] = "etaoinshrdlucmfwypvbgk"[min(r.IntN(22), r.IntN(22))]
+		}
+		words[i] = string(word)
+	}
+	sentence := func(n int) string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = words[min(r.IntN(len(words)), r.IntN(len(words)))]
+		}
+		return strings.Join(out, " ")
+	}
+	for i := range b.docs {
+		doc, err := json.Marshal(map[string]any{
+			"_id": fmt.Sprintf("record-%016x", r.Uint64()), "type": "record", "number": i, "title": sentence(6), "text": sentence(85),
+			"author": map[string]any{"name": sentence(2), "email": sentence(1) + "@example.org", "key": fmt.Sprintf("%032x", r.Uint64())},
+			"tags":   []string{sentence(1), sentence(1), sentence(1)}, "created": time.Unix(1.7e9+int64(r.IntN(1e8)), 0).UTC(),
+			"position": []float64{r.Float64()*180 - 90, r.Float64()*360 - 180}, "done": r.IntN(2) == 0, "amount": float64(r.IntN(1e6)) / 100,
+			"references": []string{fmt.Sprintf("record-%016x", r.Uint64()), fmt.Sprintf("record-%016x", r.Uint64())},
+		})
+		if err != nil {
+			return err
+		}
+		b.bytes += int64(len(doc))
+		if _, err := w.Write(append(doc, '\n')); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+func (b *bench) loveseat() string { return filepath.Join(b.bin, "loveseat") }
+func (b *bench) source() string   { return filepath.Join(b.dir, "a", "records") }
+
+func (b *bench) imported(ctx context.Context, file string) error {
+	start := time.Now()
+	if _, err := proc.Run(ctx, nil, b.loveseat(), "import", b.source(), file, "--json"); err != nil {
+		return err
+	}
+	b.row("import of a file", b.docs, time.Since(start))
+	return nil
+}
+
+// row prints a rate.
+func (b *bench) row(what string, docs int, took time.Duration) {
+	mb := float64(b.bytes) * float64(docs) / float64(b.docs) / 1e6
+	fmt.Printf("%-44s %8.2f s %9.0f documents/s %7.1f MB/s\n", what, took.Seconds(), float64(docs)/took.Seconds(), mb/took.Seconds())
+}
+
+// share starts a hub and a peer that shares the source.
+func (b *bench) share(ctx context.Context) (stop func(), err error) {
+	hub, err := proc.Start(ctx, filepath.Join(b.bin, "hubserver"), "--addr", "127.0.0.1:0", "--data", filepath.Join(b.dir, "hub"), "--json")
+	if err != nil {
+		return nil, err
+	}
+	var e struct{ URL, Link string }
+	if err := hub.Next(ctx, "listening", &e); err != nil {
+		return nil, err
+	}
+	sharer, err := proc.Start(ctx, b.loveseat(), "share", strings.TrimSuffix(e.URL, "/")+"/hub", b.source(), "--json")
+	if err != nil {
+		return nil, err
+	}
+	if err := sharer.Next(ctx, "shared", &e); err != nil {
+		return nil, err
+	}
+	b.link = e.Link
+	return func() { _, _ = sharer.Stop(), hub.Stop() }, nil
+}
+
+// sync pulls everything into a new database some times, and each time once more.
+func (b *bench) sync(ctx context.Context) (median time.Duration, err error) {
+	var times []time.Duration
+	for round := range b.rounds {
+		target := filepath.Join(b.dir, fmt.Sprintf("b%d", round), "records")
+		took, err := b.syncOnce(ctx, target, b.docs)
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, took)
+		b.row(fmt.Sprintf("sync over WebRTC, round %d", round+1), b.docs, took)
+		again, err := b.syncOnce(ctx, target, 0)
+		if err != nil {
+			return 0, err
+		}
+		fmt.Printf("%-44s %8.2f s, 0 documents copied\n", "  a second run, process start included", again.Seconds())
+	}
+	for i := range times { // insertion sort of three
+		for j := i; j > 0 && times[j] < times[j-1]; j-- {
+			times[j], times[j-1] = times[j-1], times[j]
+		}
+	}
+	return times[len(times)/2], nil
+}
+
+// syncOnce runs `loveseat sync` and checks what it copied. The time is that of the whole process.
+func (b *bench) syncOnce(ctx context.Context, target string, want int) (time.Duration, error) {
+	start := time.Now()
+	out, err := proc.Run(ctx, nil, b.loveseat(), "sync", target, b.link, "--json")
+	took := time.Since(start)
+	if err != nil {
+		return 0, err
+	}
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	var done struct {
+		Event  string
+		Pushed struct {
+			Written int `json:"docs_written"`
+		}
+		Pulled struct {
+			Written int `json:"docs_written"`
+		}
+	}
+	if err := json.Unmarshal(lines[len(lines)-1], &done); err != nil {
+		return 0, err
+	}
+	if done.Event != "complete" || done.Pulled.Written != want || done.Pushed.Written != 0 {
+		return 0, fmt.Errorf("the sync copied something else than %d documents: %s", want, lines[len(lines)-1])
+	}
+	return took, nil
+}
+
+// compare measures the ceilings and prints the ratios.
+func (b *bench) compare(ctx context.Context, sync time.Duration) error {
+	docs := float64(b.docs) / sync.Seconds()
+	fmt.Println()
+	for _, c := range []struct {
+		name, pkg, bench, unit string
+		ours                   float64
+	}{
+		{"raw SQLite insert of 1 KB rows", "./localdb", "^BenchmarkRawInsert$", "rows/s", docs},
+		{"raw data channel, one process", "./peeradapter", "^BenchmarkRawDataChannel$", "MB/s", float64(b.bytes) / sync.Seconds() / 1e6},
+	} {
+		out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", c.bench, c.pkg).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w\n%s", c.name, err, out)
+		}
+		m := regexp.MustCompile(`([0-9.e+]+) ` + c.unit).FindSubmatch(out)
+		if m == nil {
+			return fmt.Errorf("%s: no %s in\n%s", c.name, c.unit, out)
+		}
+		ceiling, err := strconv.ParseFloat(string(m[1]), 64)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%-44s %11.0f %-8s  sync is %.2f of it\n", c.name, ceiling, c.unit, c.ours/ceiling)
+	}
+	return nil
+}
