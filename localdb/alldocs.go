@@ -1,0 +1,199 @@
+package localdb
+
+import (
+	"context"
+	"math"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/localdb/internal/sqlite"
+)
+
+// AllDocs implements [couch.DB]. AllDocsResult.Offset is told only for scans
+// from the beginning, where it costs nothing.
+func (d *database) AllDocs(ctx context.Context, o couch.AllDocsOptions, fn func(*couch.Row) error) (couch.AllDocsResult, error) {
+	var result couch.AllDocsResult
+	err := d.view(ctx, func(c *sqlite.Conn) error {
+		n, err := readCounters(c, d.uuid)
+		result.Total = n.docs
+		if o.UpdateSeq {
+			result.UpdateSeq = d.formatSeq(n.seq)
+		}
+		return err
+	})
+	if err != nil {
+		return result, err
+	}
+	if o.Keys != nil {
+		result.Offset = -1
+		return result, d.rowsByKeys(ctx, o, fn)
+	}
+	result.Offset = min(int64(o.Skip), result.Total)
+	if o.StartKey != nil {
+		result.Offset = -1
+	}
+	return result, d.rowsInOrder(ctx, o, fn)
+}
+
+// limitOf is the limit as a count.
+func limitOf(o couch.AllDocsOptions) int {
+	if o.Limit == nil {
+		return math.MaxInt
+	}
+	return max(*o.Limit, 0)
+}
+
+// A span is a range of ids that a scan has still to visit.
+type span struct {
+	from, to   *string // bounds in the order of ids, nil: none
+	afterFrom  bool    // from itself is not in it
+	beforeTo   bool    // to itself is not in it
+	down       bool
+	skip, left int
+}
+
+// statement prepares the next page: ids and what a row tells.
+func (p *span) statement(c *sqlite.Conn) *sqlite.Stmt {
+	sql := "SELECT id, " + rowColumns + " FROM docs WHERE flags & 1 = 0"
+	if p.from != nil {
+		sql += [2]string{" AND id >= ?1", " AND id > ?1"}[btoi(p.afterFrom)]
+	}
+	if p.to != nil {
+		sql += [2]string{" AND id <= ?2", " AND id < ?2"}[btoi(p.beforeTo)]
+	}
+	sql += [2]string{" ORDER BY id", " ORDER BY id DESC"}[btoi(p.down)] + " LIMIT ?3 OFFSET ?4"
+	s := c.Prepare(sql)
+	if p.from != nil {
+		s.BindText(1, *p.from)
+	}
+	if p.to != nil {
+		s.BindText(2, *p.to)
+	}
+	s.BindInt(3, int64(min(p.left, pageRows)))
+	s.BindInt(4, int64(p.skip))
+	return s
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// passed leaves out id and what came before it.
+func (p *span) passed(id string) {
+	if p.down {
+		p.to, p.beforeTo = &id, true
+	} else {
+		p.from, p.afterFrom = &id, true
+	}
+}
+
+func (d *database) rowsInOrder(ctx context.Context, o couch.AllDocsOptions, fn func(*couch.Row) error) error {
+	p := span{from: o.StartKey, to: o.EndKey, beforeTo: o.ExclusiveEnd, down: o.Descending, skip: o.Skip, left: limitOf(o)}
+	if o.Descending {
+		p.from, p.to, p.afterFrom, p.beforeTo = o.EndKey, o.StartKey, o.ExclusiveEnd, false
+	}
+	for p.left > 0 {
+		page, more, err := d.pageOfRows(ctx, &p, o)
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			if err := fn(&page[i]); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		p.skip = 0
+		p.left -= len(page)
+		p.passed(page[len(page)-1].ID)
+	}
+	return nil
+}
+
+// pageOfRows reads one page and tells whether there may be another.
+func (d *database) pageOfRows(ctx context.Context, p *span, o couch.AllDocsOptions) (page []couch.Row, more bool, err error) {
+	err = d.view(ctx, func(c *sqlite.Conn) error {
+		page, more = make([]couch.Row, 0, min(p.left, pageRows)), false
+		s := p.statement(c)
+		defer s.Reset()
+		for size := 0; ; {
+			if size >= pageBytes {
+				more = true
+				return nil
+			}
+			found, err := s.Step()
+			if err != nil || !found {
+				more = len(page) == pageRows
+				return err
+			}
+			var r row
+			if err := r.read(s, 1, o.IncludeDocs && o.Conflicts); err != nil {
+				return err
+			}
+			item := couch.Row{ID: s.Text(0), Rev: r.winner.Rev()}
+			if o.IncludeDocs {
+				if item.Doc, err = d.readDoc(c, item.ID, &r, couch.GetOptions{Conflicts: o.Conflicts, Attachments: o.Attachments}); err != nil {
+					return err
+				}
+				size += docSize(item.Doc)
+			}
+			page = append(page, item)
+		}
+	})
+	return page, more, err
+}
+
+func (d *database) rowsByKeys(ctx context.Context, o couch.AllDocsOptions, fn func(*couch.Row) error) error {
+	keys := o.Keys
+	if o.Descending {
+		keys = make([]string, 0, len(o.Keys))
+		for i := len(o.Keys) - 1; i >= 0; i-- {
+			keys = append(keys, o.Keys[i])
+		}
+	}
+	keys = keys[min(o.Skip, len(keys)):]
+	keys = keys[:min(limitOf(o), len(keys))]
+	for len(keys) > 0 {
+		page := make([]couch.Row, 0, min(len(keys), pageRows))
+		err := d.view(ctx, func(c *sqlite.Conn) error {
+			for size := 0; len(page) < cap(page) && size < pageBytes; {
+				item, err := d.rowByKey(c, keys[len(page)], o)
+				if err != nil {
+					return err
+				}
+				size += docSize(item.Doc)
+				page = append(page, item)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			if err := fn(&page[i]); err != nil {
+				return err
+			}
+		}
+		keys = keys[len(page):]
+	}
+	return nil
+}
+
+func (d *database) rowByKey(c *sqlite.Conn, key string, o couch.AllDocsOptions) (couch.Row, error) {
+	r, err := findRow(c, key)
+	if err != nil {
+		return couch.Row{}, err
+	}
+	if r == nil {
+		return couch.Row{ID: key, Err: "not_found"}, nil
+	}
+	item := couch.Row{ID: key, Rev: r.winner.Rev(), Deleted: r.deleted()}
+	if o.IncludeDocs && !item.Deleted {
+		item.Doc, err = d.readDoc(c, key, r, couch.GetOptions{Conflicts: o.Conflicts, Attachments: o.Attachments})
+	}
+	return item, err
+}

@@ -1,0 +1,161 @@
+package localdb
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// A newAtt is an attachment about to be written: a stub to be resolved, bytes
+// for SQLite, or a file that is there already.
+type newAtt struct {
+	attRow
+	stub  bool
+	given string // a stub's digest, as it was given
+	data  []byte // not nil: goes into blobs
+}
+
+// attachmentPath is the file of a large attachment.
+func (d *database) attachmentPath(digest []byte) string {
+	name := hex.EncodeToString(digest)
+	return filepath.Join(strings.TrimSuffix(d.path, fileSuffix)+attsSuffix, name[:2], name)
+}
+
+// takeAttachment reads an attachment's content, before and outside of the
+// document's transaction: a large one is a durable file when this returns.
+func (d *database) takeAttachment(ctx context.Context, a *couch.Attachment) (newAtt, error) {
+	n := newAtt{attRow: attRow{Name: a.Name, Type: a.ContentType, Length: a.Length, RevPos: a.RevPos}, stub: a.Stub()}
+	if a.Name == "" || a.Name[0] == '_' || !utf8.ValidString(a.Name) {
+		return n, couch.BadRequest("Attachment name '" + a.Name + "' is empty, not UTF-8, or starts with prohibited character '_'")
+	}
+	if n.Type == "" {
+		n.Type = "application/octet-stream"
+	}
+	if n.stub {
+		n.given = a.Digest
+		return n, nil
+	}
+	r, err := a.Reader(ctx)
+	if err != nil {
+		return n, err
+	}
+	defer r.Close()
+	sum := md5.New()
+	// One byte more than allowed shows that there is more.
+	in := io.TeeReader(io.LimitReader(r, d.o.MaxAttachmentSize+1), sum)
+	if int64(len(a.Data)) > d.o.InlineAttachments || a.Data == nil {
+		n.data, err = readUpTo(in, d.o.InlineAttachments+1)
+	} else {
+		n.data = a.Data
+		_, _ = sum.Write(a.Data)
+	}
+	if err != nil {
+		return n, err
+	}
+	n.Length = int64(len(n.data))
+	if n.Length > d.o.InlineAttachments {
+		return n, d.spill(&n, a, in, sum)
+	}
+	n.Digest = sum.Sum(nil)
+	return n, d.verify(&n, a)
+}
+
+// readUpTo reads at most n bytes.
+func readUpTo(r io.Reader, n int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, n))
+	if data == nil {
+		data = []byte{}
+	}
+	return data, err
+}
+
+// verify compares what came with what was announced.
+func (d *database) verify(n *newAtt, a *couch.Attachment) error {
+	if n.Length > d.o.MaxAttachmentSize {
+		return couch.TooLarge("attachment_too_large", a.Name)
+	}
+	if a.Length >= 0 && a.Data == nil && a.Length != n.Length {
+		return couch.BadRequest("Attachment " + a.Name + " does not have the announced length")
+	}
+	given := parseDigest(a.Digest)
+	if given == nil || string(given) == string(n.Digest) || mayBeCompressed(n.Type) {
+		return nil
+	}
+	return &couch.Error{Status: 400, Code: "content_md5_mismatch", Reason: "Possible message corruption."}
+}
+
+// mayBeCompressed reports whether CouchDB keeps content of a type compressed:
+// the digest it tells is then of the compressed bytes, and not ours to check.
+// https://docs.couchdb.org/en/stable/config/misc.html#attachments
+func mayBeCompressed(contentType string) bool {
+	return strings.HasPrefix(contentType, "text/") || strings.HasPrefix(contentType, "application/javascript") ||
+		strings.HasPrefix(contentType, "application/json") || strings.HasPrefix(contentType, "application/xml")
+}
+
+// spill writes n.data and the rest of the content to a file and drops n.data.
+func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum hash.Hash) (err error) {
+	dir := strings.TrimSuffix(d.path, fileSuffix) + attsSuffix
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, "new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // if it was not renamed
+	if _, err = tmp.Write(n.data); err == nil {
+		var more int64
+		more, err = io.Copy(tmp, rest)
+		n.Length += more
+	}
+	n.Digest, n.data = sum.Sum(nil), nil
+	if err == nil {
+		err = d.verify(n, a)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return install(tmp.Name(), d.attachmentPath(n.Digest), n.Length)
+}
+
+// install moves a finished file to its place for good, unless it is there already.
+func install(tmp, path string, length int64) error {
+	if info, err := os.Stat(path); err == nil && info.Size() == length {
+		now := time.Now()
+		return os.Chtimes(path, now, now) // it is wanted again
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)), syncDir(filepath.Dir(filepath.Dir(dir))))
+}
+
+// removeLeftovers removes what writers that died had not finished.
+func (d *database) removeLeftovers() {
+	files, _ := filepath.Glob(filepath.Join(strings.TrimSuffix(d.path, fileSuffix)+attsSuffix, "new-*"))
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			_ = os.Remove(file) // if not now, next time
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package localdb
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/loveseat-db/loveseat/localdb/internal/sqlite"
+)
+
+// migrations bring a file from user_version i to i+1. They are only ever appended to.
+var migrations = []string{
+	// docs.rev is the winner as a packed tree of one node; docs.tree is the
+	// whole packed tree, NULL if the winner is all of it. bodies are appended and
+	// never changed. blobs.data is NULL if the content is a file.
+	`CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+	CREATE TABLE docs (
+		num INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, id TEXT NOT NULL UNIQUE,
+		flags INTEGER NOT NULL, rev BLOB NOT NULL, tree BLOB);
+	CREATE TABLE bodies (bid INTEGER PRIMARY KEY, atts TEXT, body TEXT NOT NULL);
+	CREATE TABLE locals (id TEXT PRIMARY KEY, rev INTEGER NOT NULL, body TEXT NOT NULL);
+	CREATE TABLE blobs (blob INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, length INTEGER NOT NULL, data BLOB);
+	CREATE TABLE att_refs (num INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY (num, blob)) WITHOUT ROWID;
+	INSERT INTO meta VALUES ('uuid', lower(hex(randomblob(16)))), ('seq', 0), ('docs', 0), ('dels', 0), ('files', 0), ('security', '{}');`,
+}
+
+// Flags of a row of docs.
+const (
+	flagDeleted  = 1 << iota // the winner is a tombstone
+	flagBranched             // there are other leaves
+)
+
+// busyTimeout is how long a statement waits for another process.
+const busyTimeout = 20 * time.Second
+
+// Page caches in KiB. They fill as needed. The writer's holds the inner pages
+// and much of the leaves of the index of a million random ids; it is let go when the writer is idle.
+const (
+	writerCache = 64 << 10
+	readerCache = 4 << 10
+)
+
+// errDestroyed is what a connection finds in a file that is being removed.
+var errDestroyed = errors.New("localdb: database was destroyed")
+
+// openConn opens a connection with the settings every connection has.
+func openConn(path string, cacheKiB int) (*sqlite.Conn, error) {
+	c, err := sqlite.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	c.BusyTimeout(busyTimeout)
+	// FULL: with NORMAL a power failure can undo the last commits, and their
+	// sequences would be used again for other changes.
+	err = c.Exec(fmt.Sprintf("PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-%d", cacheKiB))
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// prepareFile makes an empty file a database and brings an old one up to date.
+// Processes may do so at the same time.
+func prepareFile(c *sqlite.Conn) error {
+	// The page size must be set before the first page exists, and SQLite does
+	// not wait for locks when it changes the journal mode.
+	err := retryBusy(func() error {
+		return c.Exec("PRAGMA page_size=8192; PRAGMA journal_mode=WAL")
+	})
+	if err != nil {
+		return err
+	}
+	if v, err := c.Int("PRAGMA user_version"); err != nil || v == int64(len(migrations)) {
+		return err
+	}
+	if err := retryBusy(func() error { return c.Exec("BEGIN IMMEDIATE") }); err != nil {
+		return err
+	}
+	if err := migrate(c); err != nil {
+		return errors.Join(err, c.Exec("ROLLBACK"))
+	}
+	return c.Exec("COMMIT")
+}
+
+func migrate(c *sqlite.Conn) error {
+	v, err := c.Int("PRAGMA user_version")
+	if err != nil {
+		return err
+	}
+	if v > int64(len(migrations)) {
+		return fmt.Errorf("localdb: the file has version %d, made by a newer release (this one knows %d)", v, len(migrations))
+	}
+	for ; v < int64(len(migrations)); v++ {
+		if err := c.Exec(fmt.Sprintf("%s; PRAGMA user_version=%d", migrations[v], v+1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retryBusy tries again, every millisecond, while another connection holds the
+// lock. SQLite's own back-off would sleep through the short gaps that a busy writer leaves.
+func retryBusy(try func() error) error {
+	for end := time.Now().Add(busyTimeout); ; time.Sleep(time.Millisecond) {
+		err := try()
+		if err == nil || !sqlite.IsBusy(err) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// counters are the numbers a database keeps in meta.
+type counters struct {
+	seq, docs, dels int64 // the last update sequence; documents; tombstones
+}
+
+const selectCounters = `SELECT (SELECT value FROM meta WHERE key='seq'), (SELECT value FROM meta WHERE key='docs'),
+	(SELECT value FROM meta WHERE key='dels'), (SELECT value FROM meta WHERE key='uuid')`
+
+// readCounters reads them; errDestroyed if the file is no longer the database it was opened as.
+func readCounters(c *sqlite.Conn, uuid string) (counters, error) {
+	s := c.Prepare(selectCounters)
+	defer s.Reset()
+	if row, err := s.Step(); err != nil || !row {
+		return counters{}, err
+	}
+	if string(s.View(3)) != uuid {
+		return counters{}, errDestroyed
+	}
+	return counters{s.Int(0), s.Int(1), s.Int(2)}, nil
+}

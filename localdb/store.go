@@ -1,0 +1,251 @@
+package localdb
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// Options are the limits of a store. The zero value is CouchDB's defaults.
+type Options struct {
+	MaxDocumentSize   int64 // bytes of a document's body, attachments not counted; 0: 8,000,000
+	MaxAttachmentSize int64 // bytes; 0: 1 GiB
+	InlineAttachments int64 // attachments up to so many bytes are kept in SQLite, longer ones as files; 0: 256 KiB
+	RevsLimit         int   // generations remembered behind a leaf; 0: 1000
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxDocumentSize == 0 {
+		o.MaxDocumentSize = 8_000_000
+	}
+	if o.MaxAttachmentSize == 0 {
+		o.MaxAttachmentSize = 1 << 30
+	}
+	if o.InlineAttachments == 0 {
+		o.InlineAttachments = 256 << 10
+	}
+	if o.RevsLimit == 0 {
+		o.RevsLimit = 1000
+	}
+	return o
+}
+
+var errClosed = errors.New("localdb: the store is closed")
+
+// A Store is a directory of databases. It implements [couch.Store].
+type Store struct {
+	dir  string
+	o    Options
+	uuid string
+
+	mu     sync.Mutex
+	open   map[string]*database
+	closed bool
+}
+
+var _ couch.Store = (*Store)(nil)
+
+// OpenStore opens a directory of databases, making it if need be. Other
+// processes may have it open too.
+func OpenStore(dir string, o Options) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	uuid, err := storeUUID(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{dir: dir, o: o.withDefaults(), uuid: uuid, open: make(map[string]*database)}, nil
+}
+
+// UUID is 32 hex digits made when the directory was first opened.
+func (s *Store) UUID() string { return s.uuid }
+
+// storeUUID reads the directory's uuid file or makes it; of several processes
+// that make it at once, all get that of the first.
+func storeUUID(dir string) (string, error) {
+	path := filepath.Join(dir, "store.uuid")
+	if b, err := os.ReadFile(path); err == nil {
+		return strings.TrimSpace(string(b)), nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	tmp, err := os.CreateTemp(dir, ".uuid-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(tmp.Name())
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	_, err = tmp.WriteString(hex.EncodeToString(id[:]) + "\n")
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return "", err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Rename(tmp.Name(), path); err != nil { // a file system without links
+			return "", err
+		}
+	}
+	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), errors.Join(err, syncDir(dir))
+}
+
+// syncDir makes new names in a directory durable.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it has no such call, and needs none on NTFS
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// Databases implements [couch.Store].
+func (s *Store) Databases(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		if name, ok := databaseName(e.Name()); ok && !e.IsDir() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Create implements [couch.Store].
+func (s *Store) Create(_ context.Context, name string) error {
+	file, err := fileName(name)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	path := filepath.Join(s.dir, file+fileSuffix)
+	// An empty file is a database whose tables the first opening makes.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return &couch.Error{Status: 412, Code: "file_exists", Reason: "The database could not be created, the file already exists."}
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Close(), syncDir(s.dir)); err != nil {
+		return err
+	}
+	_, err = s.openLocked(name, file)
+	return err
+}
+
+// Open implements [couch.Store].
+func (s *Store) Open(_ context.Context, name string) (couch.DB, error) {
+	file, err := fileName(name)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.openLocked(name, file)
+}
+
+func (s *Store) openLocked(name, file string) (*database, error) {
+	if s.closed {
+		return nil, errClosed
+	}
+	path := filepath.Join(s.dir, file+fileSuffix)
+	info, err := os.Stat(path)
+	if d := s.open[name]; d != nil {
+		if err == nil && os.SameFile(info, d.file) {
+			return d, nil
+		}
+		delete(s.open, name) // another process destroyed it
+		_ = d.close(errDestroyed)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, couch.NotFound("Database does not exist.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := openDatabase(name, path, info, s.o)
+	if errors.Is(err, errDestroyed) { // a process died while it destroyed it
+		if err := removeFiles(path); err != nil {
+			return nil, err
+		}
+		return nil, couch.NotFound("Database does not exist.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.open[name] = d
+	return d, nil
+}
+
+// Destroy implements [couch.Store].
+func (s *Store) Destroy(ctx context.Context, name string) error {
+	file, err := fileName(name)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, err := s.openLocked(name, file)
+	if err != nil {
+		return err
+	}
+	// Other processes see the mark before they write again.
+	err = d.submit(ctx, 1, func(t *tx) error {
+		return t.c.Exec("UPDATE meta SET value='' WHERE key='uuid'")
+	})
+	if err != nil {
+		return err
+	}
+	d.settle()
+	delete(s.open, name)
+	return errors.Join(d.close(errDestroyed), removeFiles(d.path))
+}
+
+// removeFiles removes a database. The main file goes last: as long as it is
+// there nobody can create the name anew, and what carries its name is ours. A
+// crash in between leaves a marked file, whose next opening finishes the work.
+func removeFiles(path string) error {
+	err := os.RemoveAll(strings.TrimSuffix(path, fileSuffix) + attsSuffix)
+	for _, suffix := range []string{"-shm", "-wal", ""} {
+		if e := os.Remove(path + suffix); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// Close closes every database: calls in progress end, waiting feeds fail. It is idempotent.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	var err error
+	for name, d := range s.open {
+		err = errors.Join(err, d.close(errClosed))
+		delete(s.open, name)
+	}
+	return err
+}

@@ -1,0 +1,242 @@
+package localdb
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/loveseat-db/loveseat/localdb/internal/sqlite"
+)
+
+const (
+	maxCommit = 4500 // documents in one transaction
+	// Pages of the write-ahead log (8 KiB each): where the checkpointer starts
+	// to copy beside the writer, and where the writer waits for it, because a
+	// log that is written to without a pause never starts again at its beginning.
+	checkpointAt = 4000
+	waitAt       = 4 * checkpointAt
+	idleAfter    = 3 * time.Second // without a write, the log is emptied
+)
+
+// A request is work for the writer. apply may run more than once; it reports
+// what became of single documents in its own results, and an error only for
+// what rolls back the transaction.
+type request struct {
+	weight int // documents, about
+	apply  func(*tx) error
+	done   chan error
+}
+
+// A tx is the open write transaction.
+type tx struct {
+	c *sqlite.Conn
+	counters
+	num, bid  int64 // the last used of docs and bodies
+	expectNew bool  // the last document was a new one: the next may be, too
+}
+
+// submit has apply run in a transaction, alone or with others, and returns when
+// that is durable. ctx bounds the wait for the writer only.
+func (d *database) submit(ctx context.Context, weight int, apply func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{weight, apply, make(chan error, 1)}
+	select {
+	case d.queue <- r:
+		return d.translate(<-r.done)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.done:
+		return d.translate(errClosed)
+	}
+}
+
+// writeLoop owns the writing connection until the database is closed.
+func (d *database) writeLoop(c *sqlite.Conn) {
+	defer c.Close()
+	idle := time.NewTimer(idleAfter)
+	defer idle.Stop()
+	for {
+		select {
+		case <-d.done:
+			return
+		case <-idle.C:
+			c.BusyTimeout(0)
+			_ = c.Exec("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory") // busy: another process goes on
+		case r := <-d.queue:
+			d.commit(c, r)
+			d.makeRoom(c)
+			idle.Reset(idleAfter)
+		}
+	}
+}
+
+// commit runs a request, and all that are waiting by the time it is done, in
+// one transaction. If that fails, each gets its own, so that no request fails
+// for the fault of another.
+func (d *database) commit(c *sqlite.Conn, first *request) {
+	group := []*request{first}
+	err := d.transaction(c, func(t *tx) error {
+		if err := first.apply(t); err != nil {
+			return err
+		}
+		for weight := first.weight; weight < maxCommit; {
+			r := d.nextRequest()
+			if r == nil {
+				break
+			}
+			group = append(group, r)
+			weight += r.weight
+			if err := r.apply(t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, r := range group {
+		if err != nil && len(group) > 1 {
+			r.done <- d.transaction(c, r.apply)
+		} else {
+			r.done <- err
+		}
+	}
+}
+
+// nextRequest returns a request that is waiting, or nil. It lets goroutines
+// that are ready run first, so that those just answered can ask again, but it
+// does not wait for anybody.
+func (d *database) nextRequest() *request {
+	for range 2 {
+		select {
+		case r := <-d.queue:
+			return r
+		default:
+			runtime.Gosched()
+		}
+	}
+	return nil
+}
+
+func (d *database) transaction(c *sqlite.Conn, fn func(*tx) error) error {
+	// IMMEDIATE takes the lock now; what is read after it cannot be outdated by another process.
+	c.BusyTimeout(0)
+	err := retryBusy(func() error { return c.Prepare("BEGIN IMMEDIATE").Exec() })
+	c.BusyTimeout(busyTimeout)
+	if err != nil {
+		return err
+	}
+	t := &tx{c: c}
+	if err = t.load(d.uuid); err == nil {
+		before := t.counters
+		if err = fn(t); err == nil && t.counters != before {
+			err = t.saveCounters()
+		}
+	}
+	if err == nil {
+		err = c.Prepare("COMMIT").Exec()
+	}
+	if err != nil {
+		if !c.Autocommit() {
+			err = errors.Join(err, c.Exec("ROLLBACK"))
+		}
+		return err
+	}
+	d.published(t.seq)
+	return nil
+}
+
+func (t *tx) load(uuid string) (err error) {
+	if t.counters, err = readCounters(t.c, uuid); err != nil {
+		return err
+	}
+	if t.num, err = t.c.Int("SELECT max(num) FROM docs"); err != nil {
+		return err
+	}
+	t.bid, err = t.c.Int("SELECT max(bid) FROM bodies")
+	return err
+}
+
+func (t *tx) saveCounters() error {
+	s := t.c.Prepare("UPDATE meta SET value = CASE key WHEN 'seq' THEN ?1 WHEN 'docs' THEN ?2 ELSE ?3 END WHERE key IN ('seq', 'docs', 'dels')")
+	s.BindInt(1, t.seq)
+	s.BindInt(2, t.docs)
+	s.BindInt(3, t.dels)
+	return s.Exec()
+}
+
+// published tells the feeds of this process how far the database is.
+func (d *database) published(seq int64) {
+	for {
+		known := d.seq.Load()
+		if seq <= known {
+			return
+		}
+		if d.seq.CompareAndSwap(known, seq) {
+			d.bell.ring()
+			return
+		}
+	}
+}
+
+// makeRoom starts a checkpoint when the write-ahead log is long, and waits for
+// it when it is too long.
+func (d *database) makeRoom(c *sqlite.Conn) {
+	pages := c.WALPages()
+	if pages < checkpointAt {
+		return
+	}
+	select {
+	case <-d.drained: // of an earlier round
+	default:
+	}
+	select {
+	case d.full <- struct{}{}:
+	default:
+	}
+	if pages >= waitAt {
+		select {
+		case <-d.drained:
+		case <-d.done:
+		}
+	}
+}
+
+// checkpointLoop copies the write-ahead log into the database on a connection
+// of its own, while the writer goes on.
+func (d *database) checkpointLoop() {
+	var c *sqlite.Conn
+	defer func() {
+		if c != nil {
+			c.Close()
+		}
+	}()
+	for {
+		select {
+		case <-d.done:
+			return
+		case <-d.full:
+		}
+		if c == nil {
+			c, _ = d.openReader() // a failure shows in the log's length only; tried again
+		}
+		if c != nil {
+			_, _, _ = c.Checkpoint() // so does this
+		}
+		select {
+		case d.drained <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settle copies the whole log into the database, as far as readers let it.
+func (d *database) settle() {
+	c, err := openConn(d.path, 1<<10)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	_ = c.Exec("PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(FULL)") // without it destroying is still right, but for a crash
+}
