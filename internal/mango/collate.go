@@ -1,0 +1,152 @@
+package mango
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/text/collate"
+	"golang.org/x/text/language"
+)
+
+// A kind is a JSON type; kinds are in the order in which CouchDB collates them.
+// https://docs.couchdb.org/en/stable/ddocs/views/collation.html#collation-specification
+type kind int
+
+const (
+	kindNull kind = iota
+	kindBoolean
+	kindNumber
+	kindString
+	kindArray
+	kindObject
+)
+
+func (k kind) String() string {
+	return [...]string{"null", "boolean", "number", "string", "array", "object"}[k]
+}
+
+func typeOf(v any) kind {
+	switch v.(type) {
+	case bool:
+		return kindBoolean
+	case json.Number:
+		return kindNumber
+	case string:
+		return kindString
+	case []any:
+		return kindArray
+	case map[string]any:
+		return kindObject
+	}
+	return kindNull
+}
+
+// Compare orders JSON values as CouchDB's views and sorts do: null, booleans,
+// numbers, strings by the Unicode collation algorithm, arrays, objects. Values
+// are nil, bool, json.Number, string, []any and map[string]any.
+//
+// Objects are compared by their members in the order of keys; CouchDB takes the
+// order in which the members were written, which not all peers preserve.
+func Compare(a, b any) int { return compareWith(a, b, compareStrings) }
+
+// compareRaw compares strings by their bytes, as CouchDB compares ids.
+func compareRaw(a, b any) int { return compareWith(a, b, strings.Compare) }
+
+func compareWith(a, b any, text func(a, b string) int) int {
+	k := typeOf(a)
+	if c := cmp.Compare(k, typeOf(b)); c != 0 {
+		return c
+	}
+	switch k {
+	case kindBoolean:
+		return compareBools(a.(bool), b.(bool))
+	case kindNumber:
+		return compareNumbers(a.(json.Number), b.(json.Number))
+	case kindString:
+		return text(a.(string), b.(string))
+	case kindArray:
+		return slices.CompareFunc(a.([]any), b.([]any), func(a, b any) int { return compareWith(a, b, text) })
+	case kindObject:
+		return compareObjects(a.(map[string]any), b.(map[string]any), text)
+	}
+	return 0
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// compareNumbers is exact for integers of any size, which float64 is not.
+func compareNumbers(a, b json.Number) int {
+	x, errX := strconv.ParseInt(string(a), 10, 64)
+	y, errY := strconv.ParseInt(string(b), 10, 64)
+	if errX == nil && errY == nil {
+		return cmp.Compare(x, y)
+	}
+	f, _ := strconv.ParseFloat(string(a), 64) // out of range gives an infinity of the right sign
+	g, _ := strconv.ParseFloat(string(b), 64)
+	if c := cmp.Compare(f, g); c != 0 || len(a) > 400 || len(b) > 400 {
+		return c
+	}
+	m, okM := new(big.Int).SetString(string(a), 10)
+	n, okN := new(big.Int).SetString(string(b), 10)
+	if okM && okN {
+		return m.Cmp(n)
+	}
+	return 0
+}
+
+func compareObjects(a, b map[string]any, text func(a, b string) int) int {
+	keys := func(m map[string]any) []string { return slices.SortedFunc(maps.Keys(m), text) }
+	ka, kb := keys(a), keys(b)
+	for i := range min(len(ka), len(kb)) {
+		if c := text(ka[i], kb[i]); c != 0 {
+			return c
+		}
+		if c := compareWith(a[ka[i]], b[kb[i]], text); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(ka), len(kb))
+}
+
+// A Collator holds scratch space, so each is used by one goroutine at a time.
+var collators = sync.Pool{New: func() any { return collate.New(language.Und) }}
+
+func compareStrings(a, b string) int {
+	if a == b {
+		return 0
+	}
+	c := collators.Get().(*collate.Collator)
+	defer collators.Put(c)
+	return c.CompareString(a, b)
+}
+
+// integer reads a number without a fraction: 3, and 3.0 and 3e0 too.
+func integer(v any) (int64, bool) {
+	n, ok := v.(json.Number)
+	if !ok {
+		return 0, false
+	}
+	if i, err := n.Int64(); err == nil {
+		return i, true
+	}
+	f, err := n.Float64()
+	const exact = 1 << 53
+	if err != nil || f != float64(int64(f)) || f > exact || f < -exact {
+		return 0, false
+	}
+	return int64(f), true
+}

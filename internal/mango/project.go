@@ -1,0 +1,104 @@
+package mango
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// project gives the document, or the fields of it that the query names, with
+// all values spelled as in the document. A field that is not there is left out.
+func (q *query) project(doc *couch.Doc) (json.RawMessage, error) {
+	whole := doc.AppendJSON(nil)
+	if len(q.fields) == 0 {
+		return whole, nil
+	}
+	var out node
+	for _, p := range q.fields {
+		v, ok, err := p.raw(whole)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out.set(p, v)
+		}
+	}
+	return out.appendJSON(nil), nil
+}
+
+// raw finds the JSON text at a path.
+func (p path) raw(v []byte) ([]byte, bool, error) {
+	for _, name := range p {
+		var found []byte
+		d := newDecoder(v)
+		switch d.PeekKind() {
+		case '{':
+			err := readObject(d, func(n string) error {
+				if n != name {
+					return d.SkipValue()
+				}
+				value, err := d.ReadValue()
+				found = append([]byte(nil), value...)
+				return err
+			})
+			if err != nil {
+				return nil, false, err
+			}
+		case '[':
+			var list []json.RawMessage
+			if err := json.Unmarshal(v, &list); err != nil {
+				return nil, false, err
+			}
+			if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(list) {
+				found = list[i]
+			}
+		}
+		if found == nil {
+			return nil, false, nil
+		}
+		v = found
+	}
+	return v, true, nil
+}
+
+// A node is an object being put together from paths, its members in the order they came.
+type node struct {
+	names    []string
+	children map[string]*node
+	value    []byte // a leaf
+}
+
+func (n *node) set(p path, value []byte) {
+	for _, name := range p {
+		if n.value != nil {
+			return // "a" holds "a.b" already
+		}
+		child := n.children[name]
+		if child == nil {
+			if n.children == nil {
+				n.children = map[string]*node{}
+			}
+			child = &node{}
+			n.children[name] = child
+			n.names = append(n.names, name)
+		}
+		n = child
+	}
+	n.value = value
+}
+
+func (n *node) appendJSON(dst []byte) []byte {
+	if n.value != nil {
+		return append(dst, n.value...)
+	}
+	dst = append(dst, '{')
+	for i, name := range n.names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(couch.AppendString(dst, name), ':')
+		dst = n.children[name].appendJSON(dst)
+	}
+	return append(dst, '}')
+}

@@ -1,0 +1,206 @@
+package mango
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+var errJSON = couch.BadRequest("invalid UTF-8 JSON")
+
+// newDecoder reads stored documents, which may hold lone surrogates in escapes, as CouchDB's do.
+func newDecoder(data []byte) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
+
+// parseValue reads one JSON value that a client sent: nil, bool, json.Number, string, []any or map[string]any.
+func parseValue(data []byte) (any, error) {
+	d := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
+	v, err := readValue(d)
+	if err != nil {
+		return nil, errJSON
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errJSON
+	}
+	return v, nil
+}
+
+func readValue(d *jsontext.Decoder) (any, error) {
+	switch d.PeekKind() {
+	case '{':
+		object := map[string]any{}
+		err := readObject(d, func(name string) (err error) {
+			object[name], err = readValue(d)
+			return err
+		})
+		return object, err
+	case '[':
+		return readArray(d)
+	case '0': // a number's token does not keep its spelling
+		v, err := d.ReadValue()
+		return json.Number(v), err
+	}
+	t, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch t.Kind() {
+	case '"':
+		return t.String(), nil
+	case 't', 'f':
+		return t.Bool(), nil
+	}
+	return nil, nil
+}
+
+// readObject calls member at each value, which it must read.
+func readObject(d *jsontext.Decoder, member func(name string) error) error {
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return cmp.Or(err, error(errJSON))
+	}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := member(name.String()); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+func readArray(d *jsontext.Decoder) (any, error) {
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	list := []any{}
+	for d.PeekKind() != ']' {
+		v, err := readValue(d)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	_, err := d.ReadToken()
+	return list, err
+}
+
+// A path leads to a value within a document: member names, and indexes of arrays.
+type path []string
+
+// splitPath reads "a.b", where \. is a dot within a name.
+func splitPath(field string) path {
+	var p path
+	var name strings.Builder
+	for i := 0; i < len(field); i++ {
+		switch c := field[i]; {
+		case c == '\\' && i+1 < len(field) && (field[i+1] == '.' || field[i+1] == '\\'):
+			i++
+			name.WriteByte(field[i])
+		case c == '.':
+			p = append(p, name.String())
+			name.Reset()
+		default:
+			name.WriteByte(c)
+		}
+	}
+	return append(p, name.String())
+}
+
+func (p path) lookup(v any) (any, bool) {
+	for _, name := range p {
+		switch in := v.(type) {
+		case map[string]any:
+			var ok bool
+			if v, ok = in[name]; !ok {
+				return nil, false
+			}
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil, false
+			}
+			v = in[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// A view is the members of a document that a selector and a sort look at: the
+// others are passed over, which costs a fraction of reading them.
+type view struct {
+	fields  map[string]struct{}
+	special bool // some of them begin with an underscore
+}
+
+func (s *Selector) newView(sort []path) view {
+	v := view{fields: s.fields}
+	if len(sort) > 0 {
+		v.fields = make(map[string]struct{}, len(s.fields)+len(sort))
+		for name := range s.fields {
+			v.fields[name] = struct{}{}
+		}
+		for _, p := range sort {
+			v.fields[p[0]] = struct{}{}
+		}
+	}
+	for name := range v.fields {
+		v.special = v.special || strings.HasPrefix(name, "_")
+	}
+	return v
+}
+
+func (w view) of(doc *couch.Doc) (map[string]any, error) {
+	out := make(map[string]any, len(w.fields))
+	if len(w.fields) == 0 {
+		return out, nil
+	}
+	if w.special {
+		meta := *doc
+		meta.Body = nil
+		if err := w.read(meta.AppendJSON(nil), out); err != nil {
+			return nil, err
+		}
+	}
+	return out, w.read(doc.Body, out)
+}
+
+func (w view) read(object []byte, out map[string]any) error {
+	if len(object) == 0 {
+		return nil
+	}
+	d := newDecoder(object)
+	return readObject(d, func(name string) (err error) {
+		if _, ok := w.fields[name]; !ok {
+			return d.SkipValue()
+		}
+		out[name], err = readValue(d)
+		return err
+	})
+}
+
+// sortKey is the values of a sort's fields; false if one is not there.
+func sortKey(fields map[string]any, sort []path) ([]any, bool) {
+	var key []any
+	for _, p := range sort {
+		v, ok := p.lookup(fields)
+		if !ok {
+			return nil, false
+		}
+		key = append(key, v)
+	}
+	return key, true
+}
