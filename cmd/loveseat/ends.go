@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/go-kivik/kivik/v4"
 
@@ -117,9 +119,20 @@ func openURL(ctx context.Context, arg string, create bool) (*end, error) {
 	}
 	if err != nil {
 		_ = e.close()
-		return nil, fmt.Errorf("%s: %w", e.label, err)
+		return nil, fmt.Errorf("%s: %w", e.label, advise(err))
 	}
 	return e, nil
+}
+
+// advise adds to an error of a server what to try.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: is the server running? (hubserver starts one)", err)
+	case kivik.HTTPStatus(err) == http.StatusUnauthorized:
+		return fmt.Errorf("%w (a name and a password go into the URL, http://NAME:PASSWORD@HOST/…, or with the hub's URL into LOVESEAT_HUB)", err)
+	}
+	return err
 }
 
 // splitURL takes the database's name off its URL.

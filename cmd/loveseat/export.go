@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ func (m *Main) runExport(ctx context.Context, path string, full bool) error {
 		err = exportLeaves(ctx, w, db)
 	} else {
 		_, err = db.AllDocs(ctx, couch.AllDocsOptions{IncludeDocs: true, Attachments: true}, func(r *couch.Row) error {
-			return writeLine(w, r.Doc)
+			return writeLine(ctx, w, r.Doc)
 		})
 	}
 	if err != nil {
@@ -48,7 +49,7 @@ func (m *Main) runExport(ctx context.Context, path string, full bool) error {
 }
 
 // exportLeaves walks the changes feed, so that deleted documents come too.
-func exportLeaves(ctx context.Context, w io.Writer, db couch.DB) error {
+func exportLeaves(ctx context.Context, w *bufio.Writer, db couch.DB) error {
 	_, err := db.Changes(ctx, couch.ChangesOptions{AllLeaves: true}, func(c *couch.Change) error {
 		refs := make([]couch.DocRef, len(c.Revs))
 		for i, rev := range c.Revs {
@@ -58,13 +59,54 @@ func exportLeaves(ctx context.Context, w io.Writer, db couch.DB) error {
 			if r.Err != nil {
 				return r.Err
 			}
-			return writeLine(w, r.Doc)
+			return writeLine(ctx, w, r.Doc)
 		})
 	})
 	return err
 }
 
-func writeLine(w io.Writer, doc *couch.Doc) error {
-	_, err := w.Write(append(doc.AppendJSON(nil), '\n'))
+// writeLine writes a document. Attachments that are too long to be held are
+// streamed into it, so they come last.
+func writeLine(ctx context.Context, w *bufio.Writer, doc *couch.Doc) error {
+	bare := *doc
+	bare.Attachments = nil
+	line := bare.AppendJSON(nil)
+	if len(doc.Attachments) == 0 {
+		_, err := w.Write(append(line, '\n'))
+		return err
+	}
+	_, _ = w.Write(line[:len(line)-len("}")]) // the writer keeps its first error
+	for i := range doc.Attachments {
+		_, _ = w.WriteString([]string{`,"_attachments":{`, ","}[min(i, 1)])
+		if err := writeAttachment(ctx, w, &doc.Attachments[i]); err != nil {
+			return err
+		}
+	}
+	_, err := w.WriteString("}}\n")
+	return err
+}
+
+func writeAttachment(ctx context.Context, w *bufio.Writer, a *couch.Attachment) error {
+	if a.Data != nil || a.Open == nil {
+		_, err := w.Write(a.AppendJSON(nil))
+		return err
+	}
+	r, err := a.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	empty := *a
+	empty.Data = []byte{}
+	head := empty.AppendJSON(nil)
+	_, _ = w.Write(head[:len(head)-len(`"}`)])
+	enc := base64.NewEncoder(base64.StdEncoding, w)
+	if _, err := io.Copy(enc, r); err != nil {
+		return err
+	}
+	if err := enc.Close(); err != nil {
+		return err
+	}
+	_, err = w.WriteString(`"}`)
 	return err
 }

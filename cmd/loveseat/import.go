@@ -234,10 +234,10 @@ func (im *importer) identify(doc *couch.Doc) error {
 		switch {
 		case v == nil:
 			return couch.BadRequest("the document has no field " + im.o.idField)
-		case json.Unmarshal(v, &s) == nil:
-			doc.ID = s
 		case v[0] == '{' || v[0] == '[' || string(v) == "null":
 			return couch.BadRequest("the field " + im.o.idField + " is no id: " + string(v))
+		case json.Unmarshal(v, &s) == nil:
+			doc.ID = s
 		default:
 			doc.ID = string(v) // a number or a boolean
 		}
@@ -348,6 +348,10 @@ func (im *importer) writeEdits(ctx context.Context, docs []*couch.Doc) (existing
 func (im *importer) update(ctx context.Context, docs []*couch.Doc) error {
 	for _, doc := range docs {
 		old, err := im.db.Get(ctx, doc.ID, couch.GetOptions{})
+		if doc.Deleted && errors.Is(err, couch.ErrNotFound) { // deleted already
+			im.n.Unchanged++
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -376,7 +380,7 @@ func (im *importer) fail(what string, err *couch.Error) {
 
 // sameContent reports whether doc would not change what old says.
 func sameContent(ctx context.Context, old, doc *couch.Doc) (bool, error) {
-	if len(old.Attachments) != len(doc.Attachments) || !sameJSON(old.Body, doc.Body) {
+	if old.Deleted != doc.Deleted || len(old.Attachments) != len(doc.Attachments) || !sameJSON(old.Body, doc.Body) {
 		return false, nil
 	}
 	for i := range doc.Attachments {

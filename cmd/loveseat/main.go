@@ -66,6 +66,13 @@ or replicates what peers share.
   SHARE  a share's id, its unique name, or its link`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetArgs(m.Args)
 	root.SetIn(m.Stdin)

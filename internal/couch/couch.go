@@ -184,6 +184,7 @@ type WriteResult struct {
 // Feed is the kind of a changes feed.
 type Feed string
 
+// The feeds of https://docs.couchdb.org/en/stable/api/database/changes.html#changes-feeds.
 const (
 	FeedNormal     Feed = "normal"     // what there is, then end
 	FeedLongpoll   Feed = "longpoll"   // what there is; if nothing, wait for the next changes, then end

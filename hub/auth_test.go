@@ -1,0 +1,255 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var admin = &Admin{Name: "ann", Password: "s3cret:word"}
+
+const basic = "Authorization: Basic YW5uOnMzY3JldDp3b3Jk"
+
+func TestAccounts(t *testing.T) {
+	s := start(t, Config{Admin: admin})
+	for _, tt := range []struct {
+		method, path string
+		headers      []string
+		status       int
+		body         string
+	}{
+		{"GET", "/", nil, 200, `"Welcome"`},
+		{"GET", "/_up", nil, 200, `"ok"`},
+		{"GET", "/_session", nil, 200, `"name":null,"roles":[]`},
+		{"GET", "/_all_dbs", nil, 401, `{"error":"unauthorized","reason":"Authentication required."}`},
+		{"GET", "/hub", nil, 401, `"Authentication required."`},
+		{"PUT", "/db", nil, 401, `"Authentication required."`},
+		{"GET", "/hub/_changes?feed=continuous", nil, 401, `"Authentication required."`},
+		{"GET", "/hub", []string{"Authorization: Basic YW5uOndyb25n"}, 401, `{"error":"unauthorized","reason":"Name or password is incorrect."}`},
+		{"GET", "/hub", []string{"Authorization: Basic Ym9iOnMzY3JldDp3b3Jk"}, 401, `"Name or password is incorrect."`},
+		{"GET", "/", []string{"Authorization: Basic YW5uOndyb25n"}, 401, `"Name or password is incorrect."`},
+		{"GET", "/hub", []string{"Authorization: Bearer x"}, 401, `"Authentication required."`},
+		{"GET", "/hub", []string{"Cookie: AuthSession=junk"}, 401, `"Authentication required."`},
+		{"GET", "/hub", []string{basic}, 200, `"db_name":"hub"`},
+		{"GET", "/_session", []string{basic}, 200, `"authenticated":"default"`},
+		{"PUT", "/db", []string{basic}, 201, `{"ok":true}`},
+		{"GET", "/hub", []string{basic, "Host: hub.example.org"}, 200, `"db_name":"hub"`},
+	} {
+		a := s.do(tt.method, tt.path, "", tt.headers...)
+		if a.StatusCode != tt.status || !strings.Contains(string(a.body), tt.body) {
+			t.Errorf("%s %s %q: %d %s", tt.method, tt.path, tt.headers, a.StatusCode, a.body)
+		}
+	}
+	if a := s.do("GET", "/hub", ""); a.Header.Get("WWW-Authenticate") == "" {
+		t.Error("curl is not told how to log in")
+	}
+	if a := s.do("GET", "/hub", "", "Origin: http://localhost:3000"); a.Header.Get("WWW-Authenticate") != "" || a.Header.Get("Access-Control-Allow-Origin") == "" {
+		t.Error("a page must be able to see 401, and no password dialog be shown")
+	}
+}
+
+func TestSessions(t *testing.T) {
+	s := start(t, Config{Admin: admin})
+	login := func(contentType, body string) *answer {
+		return s.do("POST", "/_session", body, "Content-Type: "+contentType)
+	}
+	for _, a := range []*answer{
+		login("application/json", `{"name":"ann","password":"wrong"}`),
+		login("application/json", `{"name":"bob","password":"s3cret:word"}`),
+		login("application/x-www-form-urlencoded", `name=ann&password=`),
+	} {
+		if a.StatusCode != 401 || !strings.Contains(string(a.body), "Name or password is incorrect.") {
+			t.Errorf("%d %s", a.StatusCode, a.body)
+		}
+	}
+	if a := login("text/plain", "{}"); a.StatusCode != 415 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if a := s.do("PATCH", "/_session", ""); a.StatusCode != 405 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	a := login("application/x-www-form-urlencoded", `name=ann&password=s3cret%3Aword`)
+	var out struct {
+		OK    bool
+		Name  string
+		Roles []string
+	}
+	if a.StatusCode != 200 || json.Unmarshal(a.body, &out) != nil || out.Name != "ann" || out.Roles[0] != "_admin" {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	c := a.Cookies()[0]
+	if c.Name != "AuthSession" || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.MaxAge != 600 {
+		t.Errorf("%+v", c)
+	}
+	if a := s.do("GET", "/_session", "", "Cookie: AuthSession="+c.Value); !strings.Contains(string(a.body), `"authenticated":"cookie"`) {
+		t.Errorf("%s", a.body)
+	}
+	for i := range len(c.Value) { // any change breaks it
+		b := []byte(c.Value)
+		b[i] ^= 1
+		if a := s.do("GET", "/hub", "", "Cookie: AuthSession="+string(b)); a.StatusCode != 401 && i < len(b)-1 { // the last digit has bits to spare
+			t.Fatalf("changed at %d: %d", i, a.StatusCode)
+		}
+	}
+	if a := s.do("DELETE", "/_session", ""); a.StatusCode != 200 || a.Cookies()[0].MaxAge >= 0 {
+		t.Errorf("%d %v", a.StatusCode, a.Cookies())
+	}
+}
+
+func TestSessionTime(t *testing.T) {
+	account, err := newAdminAccount(*admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_800_000_000, 0)
+	h := &Hub{accounts: account, sessions: newSessions(10 * time.Minute)}
+	h.sessions.now = func() time.Time { return now }
+	token := h.sessions.token("ann", account.salt)
+	for _, tt := range []struct {
+		after          time.Duration
+		valid, renewed bool
+	}{{0, true, false}, {50 * time.Second, true, false}, {2 * time.Minute, true, true}, {11 * time.Minute, false, false}, {-2 * time.Minute, false, false}} {
+		now = time.Unix(1_800_000_000, 0).Add(tt.after)
+		w := newRecorder()
+		r, _ := http.NewRequest("GET", "/hub", nil)
+		r.AddCookie(&http.Cookie{Name: cookieName, Value: token})
+		u := h.sessionUser(w, r)
+		if (u != nil) != tt.valid || (w.Header().Get("Set-Cookie") != "") != tt.renewed {
+			t.Errorf("after %v: %v, %v", tt.after, u, w.Header())
+		}
+	}
+}
+
+func newRecorder() http.ResponseWriter { return recorder{http.Header{}} }
+
+type recorder struct{ h http.Header }
+
+func (r recorder) Header() http.Header         { return r.h }
+func (r recorder) Write(b []byte) (int, error) { return len(b), nil }
+func (r recorder) WriteHeader(int)             {}
+
+// FuzzCookie: whatever a cookie says, it is not believed and nothing panics.
+func FuzzCookie(f *testing.F) {
+	s := newSessions(time.Minute)
+	f.Add(s.token("ann", nil))
+	f.Add("")
+	f.Add("YW5uOjU6")
+	f.Fuzz(func(t *testing.T, token string) {
+		_, text, made, mac, ok := newSessions(time.Minute).read(token)
+		if !ok {
+			return
+		}
+		if _, ok := newSessions(time.Minute).verify(text, made, mac, nil); ok {
+			t.Fatalf("%q is believed", token)
+		}
+	})
+}
+
+// TestRightPasswordIsRemembered: hashing costs once, not for each request.
+func TestRightPasswordIsRemembered(t *testing.T) {
+	a, err := newAdminAccount(*admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.login(t.Context(), "ann", "s3cret:word"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range 100 {
+		if _, err := a.login(t.Context(), "ann", "s3cret:word"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := time.Since(began); d > 50*time.Millisecond {
+		t.Errorf("100 logins took %v", d)
+	}
+	for _, wrong := range [][2]string{{"ann", "S3cret:word"}, {"Ann", "s3cret:word"}, {"ann\x00s3cret", "word"}, {"", ""}} {
+		if u, err := a.login(t.Context(), wrong[0], wrong[1]); err == nil {
+			t.Errorf("%q is %v", wrong, u)
+		}
+	}
+}
+
+func TestCORS(t *testing.T) {
+	s := start(t, Config{Origins: []string{"https://App.example.org/"}})
+	for _, tt := range []struct {
+		origin  string
+		allowed bool
+	}{
+		{"http://localhost:3000", true}, {"http://127.0.0.1:8080", true}, {"https://[::1]:1", true}, {"http://x.localhost", true},
+		{"https://app.example.org", true}, {"https://example.org", false}, {"null", false}, {"http://localhost.evil.example", false}, {"https://evil.example", false},
+	} {
+		a := s.do("GET", "/hub", "", "Origin: "+tt.origin)
+		if got := a.Header.Get("Access-Control-Allow-Origin"); a.StatusCode != 200 || (got == tt.origin) != tt.allowed || got == "*" {
+			t.Errorf("%s: %d, allowed %q", tt.origin, a.StatusCode, got)
+		}
+		p := s.do("OPTIONS", "/hub/doc", "", "Origin: "+tt.origin, "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: content-type")
+		if ok := p.StatusCode == 204 && strings.Contains(p.Header.Get("Access-Control-Allow-Methods"), "PUT") && strings.Contains(p.Header.Get("Access-Control-Allow-Headers"), "Content-Type"); ok != tt.allowed {
+			t.Errorf("%s: preflight %d %v", tt.origin, p.StatusCode, p.Header)
+		}
+		if w := s.do("PUT", "/hub/x", "{", "Origin: "+tt.origin); (w.StatusCode == 403) == tt.allowed {
+			t.Errorf("%s: write %d", tt.origin, w.StatusCode)
+		}
+	}
+	if a := s.do("GET", "/hub", ""); a.Header.Get("Access-Control-Allow-Origin") != "" || a.Header.Get("Vary") == "" {
+		t.Errorf("%v", a.Header)
+	}
+	for _, bad := range []string{"example.org", "*", "https://example.org/path", "https://u:p@example.org"} {
+		if _, err := parseOrigin(bad); err == nil {
+			t.Errorf("%q was taken for an origin", bad)
+		}
+	}
+}
+
+func TestHostOfALoopbackHub(t *testing.T) {
+	s := start(t, Config{})
+	for host, status := range map[string]int{
+		"localhost": 200, "LOCALHOST:5984": 200, "127.0.0.1": 200, "127.9.9.9:1": 200, "[::1]:5984": 200, "a.localhost:1": 200, "localhost.": 200,
+		"evil.example": 403, "evil.example:5984": 403, "localhost.evil.example": 403, "10.0.0.1": 403, "0.0.0.0": 403, "127.0.0.1.evil.example": 403,
+	} {
+		if a := s.do("GET", "/", "", "Host: "+host); a.StatusCode != status {
+			t.Errorf("%s: %d", host, a.StatusCode)
+		}
+	}
+}
+
+// TestLogTellsNoSecrets: neither headers nor queries nor bodies are logged.
+func TestLogTellsNoSecrets(t *testing.T) {
+	var log syncBuffer
+	s := start(t, Config{Admin: admin, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	s.do("GET", "/hub?password=s3cret", "", basic)
+	s.do("POST", "/_session", `{"name":"ann","password":"s3cret:word"}`, asJSON)
+	s.do("GET", "/hub", "", "Cookie: AuthSession=s3cret")
+	s.stop()
+	text := log.String()
+	if !strings.Contains(text, "path=/hub") || !strings.Contains(text, "status=200") || !strings.Contains(text, "id=") {
+		t.Errorf("%s", text)
+	}
+	for _, secret := range []string{"s3cret", "YW5uOnMz", "AuthSession"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the log has %q:\n%s", secret, text)
+		}
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,156 @@
+// Package hub is the policy of the server that everyone can reach: who may do
+// what, which pages of which origins may ask, what is logged. What it serves is
+// CouchDB's HTTP API (internal/couchhttp) over a [couch.Store], in which the
+// database "hub" carries the shares and signals of peers.
+//
+// Requests pass, from the outside in: the access log, the check of the Host
+// header, CORS, authentication, and then either /_session or the API, which asks
+// about each operation again.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/couchhttp"
+)
+
+// Config configures a [Hub]. Only Store is needed.
+type Config struct {
+	Store   couch.Store // owned by the caller, who closes it after the hub
+	UUID    string      // identifies the server across restarts; clients make it part of their checkpoints
+	Release string      // Loveseat's version, told by GET /
+
+	// Admin is the one account. nil: everybody may do everything, and only
+	// requests to a loopback host name are answered.
+	Admin *Admin
+
+	// Database is the name of the hub database, made if it is missing. "": "hub".
+	Database string
+
+	// Origins are the web origins, besides those on loopback, whose pages may
+	// use the hub with credentials: "https://example.org".
+	Origins []string
+
+	// SessionTimeout is how long a cookie session lasts without use. 0: 10 minutes, as in CouchDB.
+	SessionTimeout time.Duration
+
+	Limits  couchhttp.Limits
+	TempDir string       // see [couchhttp.ServerOptions]
+	Logger  *slog.Logger // requests at debug level, failures above. nil: slog.Default
+}
+
+// Admin is the administrator's account.
+type Admin struct{ Name, Password string }
+
+// A Hub serves the API under the hub's policy. It is an [http.Handler].
+type Hub struct {
+	c        Config
+	api      *couchhttp.Server
+	accounts accounts // nil: no accounts, everything is allowed
+	sessions *sessions
+	origins  map[string]bool
+	handler  http.Handler
+}
+
+// New returns a hub and makes its hub database if it is missing.
+func New(ctx context.Context, c Config) (*Hub, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Database == "" {
+		c.Database = "hub"
+	}
+	if c.SessionTimeout <= 0 {
+		c.SessionTimeout = 10 * time.Minute
+	}
+	h := &Hub{c: c, sessions: newSessions(c.SessionTimeout), origins: map[string]bool{}}
+	for _, o := range c.Origins {
+		origin, err := parseOrigin(o)
+		if err != nil {
+			return nil, err
+		}
+		h.origins[origin] = true
+	}
+	if c.Admin != nil {
+		a, err := newAdminAccount(*c.Admin)
+		if err != nil {
+			return nil, err
+		}
+		h.accounts = a
+	}
+	if err := ensureDatabase(ctx, c.Store, c.Database); err != nil {
+		return nil, fmt.Errorf("hub database %q: %w", c.Database, err)
+	}
+	h.api = couchhttp.NewServer(couchhttp.ServerOptions{
+		Store: c.Store, UUID: c.UUID, Release: c.Release, Authorize: h.authorize,
+		Limits: c.Limits, Logger: c.Logger, TempDir: c.TempDir,
+	})
+	h.handler = h.logged(h.checkHost(h.cors(h.authenticated(h.routes()))))
+	return h, nil
+}
+
+func ensureDatabase(ctx context.Context, store couch.Store, name string) error {
+	_, err := store.Open(ctx, name)
+	if errors.Is(err, couch.ErrNotFound) {
+		err = store.Create(ctx, name)
+	}
+	return err
+}
+
+// routes sends /_session to the hub and everything else to the API.
+func (h *Hub) routes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isPath(r, "/_session") {
+			h.session(w, r)
+			return
+		}
+		h.api.ServeHTTP(w, r)
+	})
+}
+
+// ServeHTTP answers one request.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.handler.ServeHTTP(w, r) }
+
+// Close ends waiting changes feeds, and later ones at once, so that a server can shut down.
+func (h *Hub) Close() error { return h.api.Close() }
+
+// grace is how long requests under way have to finish when the server stops.
+const grace = 10 * time.Second
+
+// Serve answers requests on ln until ctx ends. Then it accepts no more, ends the
+// feeds, lets the other requests finish and returns nil.
+func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(h.c.Logger.Handler(), slog.LevelDebug),
+		// No WriteTimeout: a changes feed lasts as long as its reader.
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	_ = h.Close()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
+	return err
+}

@@ -1,0 +1,60 @@
+package hub
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// logged gives each request an id, told in X-Couch-Request-ID, and writes a line
+// when it has been answered. Only the path of the URL is written: no query, no
+// header, nothing that could be a secret.
+func (h *Hub) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := strconv.FormatUint(rand.Uint64(), 36)
+		w.Header().Set("X-Couch-Request-ID", id)
+		level := slog.LevelDebug
+		lw := &loggedWriter{ResponseWriter: w}
+		start := time.Now()
+		defer func() {
+			if lw.status >= 500 {
+				level = slog.LevelError
+			}
+			if h.c.Logger.Enabled(context.Background(), level) {
+				h.c.Logger.Log(context.Background(), level, "request", "id", id, "method", r.Method, "path", r.URL.EscapedPath(),
+					"status", lw.status, "bytes", lw.bytes, "ms", time.Since(start).Milliseconds())
+			}
+		}()
+		next.ServeHTTP(lw, r)
+	})
+}
+
+// A loggedWriter counts what is answered. Status is 0 if nothing was.
+type loggedWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *loggedWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *loggedWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *loggedWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+func (w *loggedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,119 @@
+package couchhttp
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+var errTooLarge = couch.TooLarge("too_large", "the request entity is too large")
+
+// needJSON refuses bodies that do not say they are JSON, as CouchDB does of POST:
+// a page of another origin cannot send that without being asked first (CORS).
+func (c *call) needJSON() error {
+	if t, _, _ := mime.ParseMediaType(c.r.Header.Get("Content-Type")); t != "application/json" {
+		return &couch.Error{Status: 415, Code: "bad_content_type", Reason: "Content-Type must be application/json"}
+	}
+	return nil
+}
+
+// body reads the whole request body, decompressed, up to Limits.Body.
+func (c *call) body() ([]byte, error) {
+	r, err := c.bodyReader(c.s.o.Limits.Body)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	// A stranger's Content-Length is believed only so far.
+	b := make([]byte, 0, max(512, min(c.r.ContentLength+1, 1<<20)))
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return nil, readError(err)
+		}
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+	}
+}
+
+// bodyReader gives the request body, decompressed, and fails with errTooLarge after limit bytes.
+func (c *call) bodyReader(limit int64) (io.ReadCloser, error) {
+	raw := http.MaxBytesReader(c.w, c.r.Body, limit)
+	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
+	case "", "identity":
+		if c.r.ContentLength > limit {
+			return nil, errTooLarge
+		}
+		return raw, nil
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(raw)
+		if err != nil {
+			return nil, readError(err)
+		}
+		return &limitedBody{r: z, left: limit, done: func() {}}, nil
+	case "zstd":
+		z := zstdDecoders.Get().(*zstd.Decoder)
+		if err := z.Reset(raw); err != nil {
+			return nil, readError(err)
+		}
+		return &limitedBody{r: z, left: limit, done: func() {
+			_ = z.Reset(nil)
+			zstdDecoders.Put(z)
+		}}, nil
+	default:
+		return nil, &couch.Error{Status: 415, Code: "bad_content_type", Reason: coding + " is not a supported content encoding."}
+	}
+}
+
+// readError says whose fault a failed read of the body is.
+func readError(err error) error {
+	var tooLong *http.MaxBytesError
+	var known *couch.Error
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.As(err, &tooLong):
+		return errTooLarge
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return errTooLarge
+	}
+	return couch.BadRequest("The request body could not be read: " + err.Error())
+}
+
+// A limitedBody is a decompressed body: a small one that grows without end is cut.
+type limitedBody struct {
+	r    io.Reader
+	left int64
+	done func()
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.r == nil {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return n, errTooLarge
+	}
+	return n, err
+}
+
+func (b *limitedBody) Close() error {
+	if b.r != nil {
+		b.r = nil
+		b.done()
+	}
+	return nil
+}

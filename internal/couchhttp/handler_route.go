@@ -1,0 +1,191 @@
+package couchhttp
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// An Op is a kind of operation, the unit of access rules. The zero Op is none,
+// and a route without one is refused.
+type Op int
+
+// The operations.
+const (
+	_               Op = iota
+	OpWelcome          // what the server is: /, /_up, /_uuids
+	OpListDBs          // /_all_dbs, /_active_tasks
+	OpCreateDB         // PUT /{db}
+	OpDestroyDB        // DELETE /{db}
+	OpInfo             // GET /{db} and other facts about a database
+	OpRead             // documents, attachments, changes, queries
+	OpWriteDoc         // documents and attachments
+	OpWriteDesign      // design documents, which change what the database does
+	OpReadLocal        // _local documents
+	OpWriteLocal       // _local documents: checkpoints
+	OpReadSecurity     // GET /{db}/_security
+	OpWriteSecurity    // PUT /{db}/_security
+)
+
+// Access is one operation that a request asks for.
+type Access struct {
+	Op  Op
+	DB  string // "" for the server itself
+	Doc string // document id, with its _design/ or _local/; "" when it is about no one document
+}
+
+// A route is one path pattern and what its methods do. HEAD is served by GET.
+type route struct {
+	path    string
+	methods map[string]action
+}
+
+// An action carries out one method of a route.
+type action struct {
+	op    Op
+	serve func(*call) error
+}
+
+// A call is one request being served.
+type call struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	query url.Values
+	db    string
+	doc   string // document id
+	att   string // attachment name
+}
+
+// anyMethods are those the router shall know of every path, so that a wrong one
+// is answered by the path it was meant for.
+var anyMethods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "COPY", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "REPORT"}
+
+func (s *Server) register(e *echo.Echo, r route) {
+	if get, ok := r.methods["GET"]; ok {
+		r.methods["HEAD"] = get
+	}
+	allow := allowed(r.methods)
+	h := func(c echo.Context) error {
+		w, req := c.Response().Writer, c.Request()
+		a, ok := r.methods[req.Method]
+		if !ok {
+			return notAllowed(w, allow)
+		}
+		call, err := s.newCall(w, req, c)
+		if err != nil {
+			return err
+		}
+		if err := call.authorize(a.op, call.doc); err != nil {
+			return err
+		}
+		return a.serve(call)
+	}
+	for _, m := range anyMethods {
+		e.Add(m, r.path, h)
+	}
+}
+
+func notAllowed(w http.ResponseWriter, allow string) *couch.Error {
+	w.Header().Set("Allow", allow)
+	return &couch.Error{Status: 405, Code: "method_not_allowed", Reason: "Only " + allow + " allowed"}
+}
+
+func allowed(methods map[string]action) string {
+	var names []string
+	for m := range methods {
+		names = append(names, m)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
+// unescape decodes one segment of a path. A "+" is itself (RFC 3986), not a space.
+func unescape(s string) (string, error) {
+	v, err := url.PathUnescape(s)
+	if err != nil {
+		return "", couch.BadRequest("invalid percent-encoding")
+	}
+	return v, nil
+}
+
+// newCall decodes what the path and the query name.
+func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context) (*call, error) {
+	out := &call{s: s, w: w, r: r}
+	values := c.ParamValues()
+	for i, name := range c.ParamNames() {
+		v, err := unescape(values[i])
+		if err != nil {
+			return nil, err
+		}
+		switch name {
+		case "db":
+			out.db = v
+		case "doc":
+			out.doc = v
+		case "ddoc":
+			out.doc = "_design/" + v
+		case "local":
+			out.doc = "_local/" + v
+		case "*":
+			out.att = v
+		}
+	}
+	if r.URL.RawQuery == "" {
+		return out, nil
+	}
+	var err error
+	if out.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		return nil, couch.BadRequest("invalid query string")
+	}
+	return out, nil
+}
+
+// authorize asks whether the caller may do op; a write to a design or local
+// document is an operation of its own.
+func (c *call) authorize(op Op, doc string) error {
+	switch {
+	case strings.HasPrefix(doc, "_design/") && op == OpWriteDoc:
+		op = OpWriteDesign
+	case strings.HasPrefix(doc, "_local/") && op == OpWriteDoc:
+		op = OpWriteLocal
+	case strings.HasPrefix(doc, "_local/") && op == OpRead:
+		op = OpReadLocal
+	case op == 0:
+		return couch.Forbidden("This operation has no access rule.")
+	}
+	if c.s.o.Authorize == nil {
+		return nil
+	}
+	return c.s.o.Authorize(c.r, Access{Op: op, DB: c.db, Doc: doc})
+}
+
+// open returns the database that the path names. A name that no database can
+// have, an endpoint of CouchDB that is not offered here among them, is not found.
+func (c *call) open() (couch.DB, error) {
+	if !validDBName(c.db) {
+		return nil, couch.NotFound("Database does not exist.")
+	}
+	return c.s.o.Store.Open(c.r.Context(), c.db)
+}
+
+// flag reports whether a query parameter is "true".
+func (c *call) flag(name string) bool { return c.query.Get(name) == "true" }
+
+// location is the absolute URL of a path made of these segments.
+func (c *call) location(segments ...string) string {
+	scheme := "http"
+	if c.r.TLS != nil {
+		scheme = "https"
+	}
+	loc := scheme + "://" + c.r.Host
+	for _, s := range segments {
+		loc += "/" + escapeID(s)
+	}
+	return loc
+}

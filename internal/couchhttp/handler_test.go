@@ -1,0 +1,273 @@
+package couchhttp
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestEveryRouteHasAnOperation: access rules see every method of every path, and
+// a method that had none would be refused.
+func TestEveryRouteHasAnOperation(t *testing.T) {
+	s := NewServer(ServerOptions{})
+	defer s.Close()
+	for _, r := range s.routes() {
+		for method, a := range r.methods {
+			if a.op == 0 || a.serve == nil {
+				t.Errorf("%s %s has none", method, r.path)
+			}
+		}
+	}
+	c := &call{s: s}
+	if err := c.authorize(0, ""); couch.AsError(err).Status != http.StatusForbidden {
+		t.Errorf("the operation 0: %v", err)
+	}
+}
+
+// memStore is one database of fixed answers, enough to see what reaches it.
+type memStore struct {
+	couch.Store
+	db couch.DB
+}
+
+func (s memStore) Open(context.Context, string) (couch.DB, error) { return s.db, nil }
+
+type memDB struct {
+	couch.DB
+	changes func(ctx context.Context, fn func(*couch.Change) error) error
+	wrote   []*couch.Doc
+}
+
+func (d *memDB) Get(context.Context, string, couch.GetOptions) (*couch.Doc, error) {
+	panic("some detail")
+}
+
+func (d *memDB) Changes(ctx context.Context, _ couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
+	return couch.ChangesResult{LastSeq: "9"}, d.changes(ctx, fn)
+}
+
+func (d *memDB) BulkDocs(_ context.Context, docs []*couch.Doc, _ couch.WriteOptions) ([]couch.WriteResult, error) {
+	d.wrote = append(d.wrote, docs...)
+	out := make([]couch.WriteResult, len(docs))
+	for i, doc := range docs {
+		out[i] = couch.WriteResult{ID: doc.ID, Rev: couch.Rev{Gen: 1, Hash: "a"}}
+	}
+	return out, nil
+}
+
+// TestAuthorize: each document of a request is asked about, and what is refused is not written.
+func TestAuthorize(t *testing.T) {
+	db := &memDB{}
+	var asked []Access
+	s := NewServer(ServerOptions{Store: memStore{db: db}, Authorize: func(_ *http.Request, a Access) error {
+		asked = append(asked, a)
+		if a.Op == OpWriteDesign || a.Op == OpDestroyDB || a.Op == OpWriteLocal {
+			return couch.Forbidden("no")
+		}
+		return nil
+	}})
+	defer s.Close()
+	do := func(method, path, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w
+	}
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		last               Access
+	}{
+		{"DELETE", "/db", "", 403, Access{OpDestroyDB, "db", ""}},
+		{"PUT", "/db/_design/x", "{}", 403, Access{OpWriteDesign, "db", "_design/x"}},
+		{"PUT", "/db/_design%2Fx", "{}", 403, Access{OpWriteDesign, "db", "_design/x"}},
+		{"PUT", "/db/_design/x/att", "x", 403, Access{OpWriteDesign, "db", "_design/x"}},
+		{"DELETE", "/db/%5Fdesign/x?rev=1-a", "", 403, Access{OpWriteDesign, "db", "_design/x"}},
+		{"POST", "/db", `{"_id":"_design/x"}`, 403, Access{OpWriteDesign, "db", "_design/x"}},
+		{"COPY", "/db/x", "", 403, Access{OpWriteDesign, "db", "_design/y"}},
+		{"PUT", "/db/_local/x", "{}", 403, Access{OpWriteLocal, "db", "_local/x"}},
+		{"PUT", "/db/_local%2Fx", "{}", 403, Access{OpWriteLocal, "db", "_local/x"}},
+		{"PUT", "/a%2Fb/x%2Fy", "{}", 201, Access{OpWriteDoc, "a/b", "x/y"}},
+		{"POST", "/db/_bulk_docs", `{"docs":[{"_id":"_design/z"},{"_id":"_local/z"},{"_id":"fine"}]}`, 201, Access{OpWriteDoc, "db", "fine"}},
+	} {
+		asked = nil
+		r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Destination", "_design/y")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != tt.status || len(asked) == 0 || asked[len(asked)-1] != tt.last {
+			t.Errorf("%s %s: %d %s, asked %v, want %v", tt.method, tt.path, w.Code, w.Body, asked, tt.last)
+		}
+	}
+	var ids []string
+	for _, d := range db.wrote {
+		ids = append(ids, d.ID)
+	}
+	if got := strings.Join(ids, " "); got != "x/y fine" {
+		t.Errorf("written: %s", got)
+	}
+	w := do("POST", "/db/_bulk_docs", `{"docs":[{"_id":"_design/z"},{"_id":"fine"}]}`)
+	if want := `[{"id":"_design/z","error":"forbidden","reason":"no"},{"ok":true,"id":"fine","rev":"1-a"}]` + "\n"; w.Body.String() != want {
+		t.Errorf("%s", w.Body)
+	}
+}
+
+// TestBugsAreContained: a panic before the answer is a 500, one within it cuts the answer off.
+func TestBugsAreContained(t *testing.T) {
+	var log syncBuffer
+	db := &memDB{changes: func(_ context.Context, fn func(*couch.Change) error) error {
+		for range 2000 {
+			if err := fn(&couch.Change{Seq: "1", ID: strings.Repeat("x", 100)}); err != nil {
+				return err
+			}
+		}
+		panic("another bug")
+	}}
+	s := NewServer(ServerOptions{Store: memStore{db: db}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	defer s.Close()
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	resp, err := http.Get(srv.URL + "/db/doc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	var e couch.Error
+	if resp.StatusCode != 500 || json.Unmarshal(b, &e) != nil || e.Code != "internal_server_error" || strings.Contains(e.Reason, "detail") {
+		t.Errorf("%d %s", resp.StatusCode, b)
+	}
+	resp, err = http.Get(srv.URL + "/db/_changes")
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("a part of the feed was taken for the whole")
+	}
+	if !strings.Contains(log.String(), "another bug") || !strings.Contains(log.String(), "handler_test.go") {
+		t.Errorf("%s", log.String())
+	}
+}
+
+// TestErrorsAfterTheFirstPiece: a database that fails in the middle of a feed cuts it off, too.
+func TestErrorsAfterTheFirstPiece(t *testing.T) {
+	rows := 0
+	db := &memDB{changes: func(_ context.Context, fn func(*couch.Change) error) error {
+		for range rows {
+			if err := fn(&couch.Change{Seq: "1", ID: strings.Repeat("x", 1000)}); err != nil {
+				return err
+			}
+		}
+		return couch.NotFound("Database does not exist.")
+	}}
+	s := NewServer(ServerOptions{Store: memStore{db: db}, Logger: slog.New(slog.DiscardHandler)})
+	defer s.Close()
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	for _, rows = range []int{0, 3} { // still an error
+		defer http.DefaultClient.CloseIdleConnections()
+		resp, err := http.Get(srv.URL + "/db/_changes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 404 {
+			t.Errorf("%d rows: %d", rows, resp.StatusCode)
+		}
+	}
+	rows = 1000
+	defer http.DefaultClient.CloseIdleConnections()
+	resp, err := http.Get(srv.URL + "/db/_changes")
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("a part of the feed was taken for the whole")
+	}
+}
+
+func TestRange(t *testing.T) {
+	for _, tt := range []struct {
+		spec     string
+		length   int64
+		from, to int64
+		partial  bool
+		fails    bool
+	}{
+		{"", 10, 0, 10, false, false},
+		{"bytes=0-4", 10, 0, 5, true, false},
+		{"bytes=5-", 10, 5, 10, true, false},
+		{"bytes=-3", 10, 7, 10, true, false},
+		{"bytes=-30", 10, 0, 10, true, false},
+		{"bytes=5-99", 10, 5, 10, true, false},
+		{"bytes=10-", 10, 0, 0, false, true},
+		{"bytes=4-2", 10, 0, 0, false, true},
+		{"bytes=-0", 10, 0, 0, false, true},
+		{"bytes=0-0", 0, 0, 0, false, true},
+		{"bytes=0-1,3-4", 10, 0, 10, false, false},
+		{"bytes=99999999999999999999-", 10, 0, 10, false, false},
+		{"bytes=--1", 10, 0, 10, false, false},
+		{"bytes=+1-2", 10, 0, 10, false, false},
+		{"rows=0-4", 10, 0, 10, false, false},
+	} {
+		h := http.Header{"Range": {tt.spec}}
+		from, to, partial, err := parseRange(h, `"e"`, tt.length)
+		if from != tt.from || to != tt.to || partial != tt.partial || (err != nil) != tt.fails {
+			t.Errorf("%s of %d: %d-%d %v %v", tt.spec, tt.length, from, to, partial, err)
+		}
+	}
+	h := http.Header{"Range": {"bytes=0-4"}, "If-Range": {`"other"`}}
+	if _, _, partial, _ := parseRange(h, `"e"`, 10); partial {
+		t.Error("If-Range of another entity was ignored")
+	}
+}
+
+func TestAccepts(t *testing.T) {
+	for _, tt := range []struct {
+		header, mediaType string
+		want              bool
+	}{
+		{"", "multipart/mixed", true}, {"*/*", "multipart/mixed", true}, {"multipart/*", "multipart/mixed", true},
+		{"application/json", "multipart/mixed", false}, {"application/json, Multipart/Mixed;q=0.5", "multipart/mixed", true},
+		{"multipart/mixed;q=0", "multipart/mixed", false}, {"multipart/related", "multipart/mixed", false},
+	} {
+		if got := accepts(tt.header, tt.mediaType); got != tt.want {
+			t.Errorf("%q takes %s: %v", tt.header, tt.mediaType, got)
+		}
+	}
+}
+
+// A syncBuffer takes the log of goroutines that outlive an answer.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

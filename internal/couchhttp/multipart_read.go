@@ -1,0 +1,215 @@
+package couchhttp
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"os"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// A document with attachments travels as multipart/related (RFC 2387): first its
+// JSON, in which attachments say "follows", then their bytes in the same order.
+// https://docs.couchdb.org/en/stable/api/document/common.html#creating-multiple-attachments
+
+// spoolAbove is the size from which an attachment of a multipart body waits in a
+// file rather than in memory.
+const spoolAbove = 256 << 10
+
+// readRelated reads a document from a multipart/related body. done removes what
+// was spooled, after the document has been written.
+func (c *call) readRelated(boundary string) (doc *couch.Doc, done func(), err error) {
+	if boundary == "" {
+		return nil, nil, couch.BadRequest("multipart/related needs a boundary")
+	}
+	body, err := c.bodyReader(c.s.o.Limits.Attachment + c.s.o.Limits.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer body.Close()
+	sp := &spool{dir: c.s.o.TempDir}
+	doc, err = readRelated(multipart.NewReader(body, boundary), c.s.o.Limits, sp)
+	if err == nil {
+		err = c.checkSize(doc)
+	}
+	if err != nil {
+		sp.remove()
+		return nil, nil, err
+	}
+	return doc, sp.remove, nil
+}
+
+func readRelated(mr *multipart.Reader, limits Limits, sp *spool) (*couch.Doc, error) {
+	part, err := mr.NextRawPart()
+	if err != nil {
+		return nil, multipartError(err)
+	}
+	text, err := readLimited(part, limits.Body)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := couch.ParseDoc(text)
+	if err != nil {
+		return nil, err
+	}
+	follow := following(text)
+	for len(follow) > 0 {
+		part, err := mr.NextRawPart()
+		if err != nil {
+			return nil, multipartError(err)
+		}
+		i := partIndex(follow, part)
+		a := attachmentNamed(doc, follow[i])
+		follow = slices.Delete(follow, i, i+1)
+		if err := sp.take(part, a, limits.Attachment); err != nil {
+			return nil, err
+		}
+	}
+	return doc, nil
+}
+
+// partIndex is the attachment that a part carries: the one its
+// Content-Disposition names, otherwise the next.
+func partIndex(follow []string, part *multipart.Part) int {
+	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+	if err == nil {
+		if i := slices.Index(follow, params["filename"]); i >= 0 {
+			return i
+		}
+	}
+	return 0
+}
+
+func attachmentNamed(doc *couch.Doc, name string) *couch.Attachment {
+	i, ok := slices.BinarySearchFunc(doc.Attachments, name, func(a couch.Attachment, name string) int { return cmp.Compare(a.Name, name) })
+	if !ok {
+		return &couch.Attachment{} // the same name twice in the JSON: the part is read and dropped
+	}
+	return &doc.Attachments[i]
+}
+
+// following returns the names of attachments whose content follows, in the order
+// of the document's JSON, which has been checked.
+func following(doc []byte) (names []string) {
+	var top struct {
+		Attachments rawJSON `json:"_attachments"`
+	}
+	if decodeObject(doc, &top) != nil || top.Attachments == nil {
+		return nil
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(top.Attachments))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return nil
+	}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return names
+		}
+		key := name.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return names
+		}
+		var a struct {
+			Follows bool `json:"follows"`
+		}
+		if decodeObject(value, &a) == nil && a.Follows {
+			names = append(names, key)
+		}
+	}
+	return names
+}
+
+func multipartError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return couch.BadRequest("expected more data") // a part is missing
+	}
+	return readError(err)
+}
+
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, readError(err)
+	}
+	if int64(len(b)) > limit {
+		return nil, errTooLarge
+	}
+	return b, nil
+}
+
+// holdInAll is how much of one request's attachments is held in memory, however
+// many and small they are.
+const holdInAll = 16 << 20
+
+// A spool holds the large attachments of one request in files.
+type spool struct {
+	dir   string
+	files []string
+	held  int // bytes in memory
+}
+
+// take reads a part into a.
+func (s *spool) take(part io.Reader, a *couch.Attachment, limit int64) error {
+	head, err := io.ReadAll(io.LimitReader(part, spoolAbove+1))
+	if err != nil {
+		return multipartError(err)
+	}
+	if len(head) <= spoolAbove && s.held+len(head) <= holdInAll {
+		s.held += len(head)
+		a.Data, a.Length = head, int64(len(head))
+		return checkDigest(a)
+	}
+	f, err := os.CreateTemp(s.dir, "loveseat-upload-*")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	name := f.Name()
+	s.files = append(s.files, name)
+	n, err := io.Copy(f, io.LimitReader(io.MultiReader(bytes.NewReader(head), part), limit+1))
+	if err != nil {
+		return multipartError(err)
+	}
+	if n > limit {
+		return couch.TooLarge("attachment_too_large", a.Name)
+	}
+	a.Length = n
+	a.Open = func(context.Context) (io.ReadCloser, error) { return os.Open(name) }
+	return checkDigest(a)
+}
+
+// checkDigest compares what came with what the document says came. The database
+// makes its own digest.
+func checkDigest(a *couch.Attachment) error {
+	want := a.Digest
+	if len(want) < 4 || want[:4] != "md5-" {
+		a.Digest = ""
+		return nil
+	}
+	a.Digest = ""
+	got, err := couch.AttachmentDigest(context.Background(), a)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return &couch.Error{Status: 400, Code: "content_md5_mismatch", Reason: "Possible message corruption."}
+	}
+	a.Digest = got
+	return nil
+}
+
+func (s *spool) remove() {
+	for _, f := range s.files {
+		_ = os.Remove(f) // the system cleans its temporary folder anyway
+	}
+}

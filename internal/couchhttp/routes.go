@@ -1,0 +1,40 @@
+package couchhttp
+
+// routes is the whole API. A path has one entry; what a method does is tagged
+// with the operation that access rules decide on.
+func (s *Server) routes() []route {
+	read, write := OpRead, OpWriteDoc
+	doc := map[string]action{"GET": {read, getDoc}, "PUT": {write, putDoc}, "DELETE": {write, deleteDoc}, "COPY": {read, copyDoc}}
+	att := map[string]action{"GET": {read, getAttachment}, "PUT": {write, putAttachment}, "DELETE": {write, deleteAttachment}}
+	local := map[string]action{"GET": {OpReadLocal, getLocal}, "PUT": {OpWriteLocal, putLocal}, "DELETE": {OpWriteLocal, deleteLocal}}
+	return []route{
+		{"/", map[string]action{"GET": {OpWelcome, welcome}}},
+		{"/_up", map[string]action{"GET": {OpWelcome, up}}},
+		{"/_uuids", map[string]action{"GET": {OpWelcome, uuids}}},
+		{"/_all_dbs", map[string]action{"GET": {OpListDBs, allDBs}}},
+		{"/_active_tasks", map[string]action{"GET": {OpListDBs, activeTasks}}},
+
+		{"/:db", map[string]action{"GET": {OpInfo, getDB}, "PUT": {OpCreateDB, createDB}, "DELETE": {OpDestroyDB, destroyDB}, "POST": {write, postDoc}}},
+		{"/:db/_bulk_docs", map[string]action{"POST": {write, bulkDocs}}},
+		{"/:db/_bulk_get", map[string]action{"POST": {read, bulkGet}}},
+		{"/:db/_all_docs", map[string]action{"GET": {read, allDocs}, "POST": {read, allDocs}}},
+		{"/:db/_design_docs", map[string]action{"GET": {read, designDocs}, "POST": {read, designDocs}}},
+		{"/:db/_changes", map[string]action{"GET": {read, changes}, "POST": {read, changes}}},
+		{"/:db/_revs_diff", map[string]action{"POST": {read, revsDiff}}},
+		{"/:db/_missing_revs", map[string]action{"POST": {read, missingRevs}}},
+		{"/:db/_find", map[string]action{"POST": {read, find}}},
+		{"/:db/_explain", map[string]action{"POST": {read, explain}}},
+		{"/:db/_index", map[string]action{"GET": {read, indexes}}},
+		{"/:db/_security", map[string]action{"GET": {OpReadSecurity, getSecurity}, "PUT": {OpWriteSecurity, putSecurity}}},
+		{"/:db/_revs_limit", map[string]action{"GET": {OpInfo, revsLimit}}},
+		// A replicator calls this of its source too; it changes nothing here.
+		{"/:db/_ensure_full_commit", map[string]action{"POST": {OpInfo, ensureFullCommit}}},
+
+		{"/:db/_local/:local", local},
+		{"/:db/_local/:local/*", map[string]action{"GET": {OpReadLocal, noLocalAttachment}, "PUT": {OpReadLocal, noLocalAttachment}, "DELETE": {OpReadLocal, noLocalAttachment}}},
+		{"/:db/_design/:ddoc", doc},
+		{"/:db/_design/:ddoc/*", att},
+		{"/:db/:doc", doc},
+		{"/:db/:doc/*", att},
+	}
+}

@@ -1,0 +1,157 @@
+package couchhttp
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// https://docs.couchdb.org/en/stable/api/database/
+
+func getDB(c *call) error {
+	db, err := c.open()
+	if err != nil {
+		return err
+	}
+	info, err := db.Info(c.r.Context())
+	if err != nil {
+		return err
+	}
+	type sizes struct {
+		File     int64 `json:"file"`
+		External int64 `json:"external"`
+		Active   int64 `json:"active"`
+	}
+	type cluster struct {
+		Q int `json:"q"`
+		N int `json:"n"`
+		W int `json:"w"`
+		R int `json:"r"`
+	}
+	return c.json(http.StatusOK, struct {
+		InstanceStart string    `json:"instance_start_time"`
+		Name          string    `json:"db_name"`
+		UUID          string    `json:"uuid,omitempty"` // not CouchDB's: tells databases of one server apart when names change
+		PurgeSeq      string    `json:"purge_seq"`
+		UpdateSeq     couch.Seq `json:"update_seq"`
+		Sizes         sizes     `json:"sizes"`
+		Props         struct{}  `json:"props"`
+		DelCount      int64     `json:"doc_del_count"`
+		DocCount      int64     `json:"doc_count"`
+		DiskFormat    int       `json:"disk_format_version"`
+		Compacting    bool      `json:"compact_running"`
+		Cluster       cluster   `json:"cluster"`
+	}{
+		c.s.started, c.db, info.UUID, "0", info.UpdateSeq, sizes{info.FileSize, info.ActiveSize, info.ActiveSize}, struct{}{},
+		info.DelCount, info.DocCount, 8, false, cluster{1, 1, 1, 1},
+	})
+}
+
+func createDB(c *call) error {
+	if !validDBName(c.db) {
+		return illegalDBName(c.db)
+	}
+	if err := c.s.o.Store.Create(c.r.Context(), c.db); err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", c.location(c.db))
+	return c.ok(http.StatusCreated)
+}
+
+func destroyDB(c *call) error {
+	if c.query.Has("rev") { // CouchDB's guard against a script whose document id came out empty
+		return couch.BadRequest("You tried to DELETE a database with a ?=rev parameter. Did you mean to DELETE a document instead?")
+	}
+	if !validDBName(c.db) {
+		return couch.NotFound("Database does not exist.")
+	}
+	if err := c.s.o.Store.Destroy(c.r.Context(), c.db); err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK)
+}
+
+// validDBName reports whether a database of this name may be made:
+// [a-z][a-z0-9_$()+/-]*, and the system databases.
+func validDBName(name string) bool {
+	if name == "_users" || name == "_replicator" || name == "_global_changes" {
+		return true
+	}
+	for i := range len(name) {
+		switch b := name[i]; {
+		case 'a' <= b && b <= 'z':
+		case i == 0:
+			return false
+		case '0' <= b && b <= '9', b == '_', b == '$', b == '(', b == ')', b == '+', b == '-', b == '/':
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
+
+func illegalDBName(name string) error {
+	return &couch.Error{Status: 400, Code: "illegal_database_name", Reason: "Name: '" + name + "'. Only lowercase characters (a-z), digits (0-9), and any of the characters _, $, (, ), +, -, and / are allowed. Must begin with a letter."}
+}
+
+func ensureFullCommit(c *call) error {
+	if err := c.needJSON(); err != nil {
+		return err
+	}
+	if _, err := c.open(); err != nil {
+		return err
+	}
+	// Every write is durable before it is answered.
+	return c.json(http.StatusCreated, struct {
+		OK    bool   `json:"ok"`
+		Start string `json:"instance_start_time"`
+	}{true, c.s.started})
+}
+
+func getSecurity(c *call) error {
+	db, err := c.open()
+	if err != nil {
+		return err
+	}
+	security, err := db.Security(c.r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(c.w, http.StatusOK, security)
+}
+
+func putSecurity(c *call) error {
+	db, err := c.open()
+	if err != nil {
+		return err
+	}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	v := rawJSON(body)
+	if !v.IsValid() {
+		return couch.BadRequest("invalid UTF-8 JSON")
+	}
+	if v.Kind() != '{' {
+		return couch.BadRequest("Security object must be a JSON object")
+	}
+	if int64(len(body)) > c.s.o.Limits.Document {
+		return errTooLarge
+	}
+	if err := db.SetSecurity(c.r.Context(), body); err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK)
+}
+
+// defaultRevsLimit is CouchDB's, which local databases keep to.
+const defaultRevsLimit = 1000
+
+func revsLimit(c *call) error {
+	if _, err := c.open(); err != nil {
+		return err
+	}
+	return writeJSON(c.w, http.StatusOK, strconv.AppendInt(nil, defaultRevsLimit, 10))
+}
