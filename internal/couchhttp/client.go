@@ -141,7 +141,8 @@ func (c *Client) json(ctx context.Context, r request, to any) error {
 	if err != nil {
 		return err
 	}
-	defer closeBody(resp.Body)
+	defer resp.Body.Close()
+	defer drain(resp.Body)
 	return c.readJSON(resp, to)
 }
 
@@ -167,7 +168,7 @@ func (c *Client) stream(ctx context.Context, r request, keep bool, read func(*js
 	if err := read(&jsonStream{r: resp.Body, keep: keep, max: c.o.MaxRow}); err != nil {
 		return cause(ctx, err)
 	}
-	closeBody(resp.Body)
+	drain(resp.Body)
 	return nil
 }
 
@@ -229,7 +230,8 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode >= 400 {
-		defer closeBody(resp.Body)
+		defer resp.Body.Close()
+		defer drain(resp.Body)
 		return nil, responseError(resp)
 	}
 	return resp, nil
@@ -268,11 +270,8 @@ func retryAfter(h string) time.Duration {
 	return max(0, min(d, time.Hour))
 }
 
-// closeBody reads the little that may be left, so that the connection can be used again.
-func closeBody(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, 4<<10)
-	body.Close()
-}
+// drain reads the little that may be left, so that the connection can be used again.
+func drain(body io.Reader) { _, _ = io.CopyN(io.Discard, body, 4<<10) }
 
 func readAll(resp *http.Response, limit int) ([]byte, error) {
 	if resp.ContentLength > int64(limit) {

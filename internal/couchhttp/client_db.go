@@ -94,7 +94,8 @@ func (d *remote) getDoc(ctx context.Context, path string, q url.Values) (*couch.
 	if err != nil {
 		return nil, err
 	}
-	defer closeBody(resp.Body)
+	defer resp.Body.Close()
+	defer drain(resp.Body)
 	b, err := readAll(resp, d.c.o.MaxRow)
 	if err != nil {
 		return nil, cause(ctx, err)

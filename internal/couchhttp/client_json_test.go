@@ -1,9 +1,12 @@
 package couchhttp
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -87,4 +90,45 @@ func (p *pieces) Read(b []byte) (int, error) {
 	n := copy(b, p.data[:min(p.n, len(p.data))])
 	p.data = p.data[n:]
 	return n, nil
+}
+
+type answer []byte
+
+func (a answer) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(&pieces{a, 7}), ContentLength: -1, Request: r}, nil
+}
+
+// FuzzAnswers: whatever a server answers, every call ends with a result or an error.
+func FuzzAnswers(f *testing.F) {
+	for _, s := range []string{
+		`{"results":[{"id":"a","docs":[{"ok":{"_id":"a","_rev":"1-a"}},{"error":{"id":"a","rev":"undefined","error":"not_found"}}]}]}`,
+		`{"results":[{"docs":[{"missing":"1-a"}],"id":"a"}]}`, `[{"ok":{"_id":"a"}}]`, `[{"id":"a","rev":"1-a","error":"x","reason":[]}]`,
+		`{"results":[{"seq":[1],"id":"a","changes":[{"rev":"1-a"}],"deleted":true,"doc":null}],"last_seq":null,"pending":1}`,
+		`{"total_rows":1,"offset":null,"rows":[{"key":"a","value":{"rev":"1-a"},"doc":{}},{"key":"b","error":"not_found"}]}`,
+		`{"a":{"missing":["1-a"],"possible_ancestors":["1-b"]}}`, `{"docs":[{}],"bookmark":"x"}`, `{"rev":"0-1"}`, `[]`, `null`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		base := &url.URL{Scheme: "http", Host: "x"}
+		db := NewClient(base, &http.Client{Transport: answer(data)}, ClientOptions{MaxRow: 1 << 16}).DB("db")
+		ctx := t.Context()
+		refs := []couch.DocRef{{ID: "a", Rev: rev("1-a")}, {ID: "a"}}
+		_ = db.BulkGet(ctx, refs, couch.GetOptions{Attachments: true, MaxInlineSize: 10}, func(r couch.BulkGetResult) error {
+			if (r.Doc == nil) == (r.Err == nil) {
+				t.Fatalf("%q: %+v", data, r)
+			}
+			return nil
+		})
+		_, _ = db.Changes(ctx, couch.ChangesOptions{}, func(*couch.Change) error { return nil })
+		_, _ = db.RevsDiff(ctx, []couch.DocRevs{{ID: "a"}})
+		_, _ = db.AllDocs(ctx, couch.AllDocsOptions{}, func(*couch.Row) error { return nil })
+		_, _ = db.Find(ctx, []byte(`{}`), func(json.RawMessage) error { return nil })
+		_, _ = db.BulkDocs(ctx, []*couch.Doc{{ID: "a", Attachments: []couch.Attachment{{Name: "f", Length: 1 << 20, Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("x")), nil
+		}}}}, {ID: "b"}}, couch.WriteOptions{})
+		_, _ = db.Get(ctx, "a", couch.GetOptions{})
+		_, _ = db.GetLocal(ctx, "a")
+		_, _ = db.Info(ctx)
+	})
 }

@@ -69,6 +69,9 @@ func TestLargeAttachmentsGoAsMultipart(t *testing.T) {
 		}
 		p, _ = m.NextPart()
 		part, _ = io.ReadAll(p)
+		if _, params, _ := mime.ParseMediaType(p.Header.Get("Content-Disposition")); params["filename"] != `a/"f"` {
+			t.Errorf("%v", p.Header) // PouchDB Server finds attachments by it
+		}
 		if _, err := m.NextPart(); err != io.EOF || r.ContentLength < int64(len(big)) {
 			t.Error(err, r.ContentLength)
 		}
@@ -78,7 +81,7 @@ func TestLargeAttachmentsGoAsMultipart(t *testing.T) {
 		return func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
 	}
 	docs := []*couch.Doc{
-		{ID: "x", Rev: rev("1-a"), Attachments: []couch.Attachment{{Name: "f", ContentType: "a/b", Length: int64(len(big)), Open: open(big)}}},
+		{ID: "x", Rev: rev("1-a"), Attachments: []couch.Attachment{{Name: `a/"f"`, ContentType: "a/b", Length: int64(len(big)), Open: open(big)}}},
 		{ID: "y", Rev: rev("1-a"), Attachments: []couch.Attachment{{Name: "f", ContentType: "a/b", Length: 2, Open: open([]byte("hi"))}}},
 	}
 	res, err := c.DB("db").BulkDocs(context.Background(), docs, couch.WriteOptions{Replicated: true})
@@ -124,5 +127,20 @@ func TestCompression(t *testing.T) {
 	}
 	if fmt.Sprint(encodings) != "[ zstd zstd]" {
 		t.Errorf("%q", encodings)
+	}
+}
+
+func TestAnswersToASinglePut(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"ok":true,"id":"x","rev":"1-b"}`:   "1-b <nil>",
+		`[]`:                                 "1-a <nil>",
+		`[{"ok":true,"id":"x","rev":"1-c"}]`: "1-c <nil>",
+		`[{"id":"x","error":"forbidden","reason":"no"}]`:      " forbidden: no",
+		`{"error":"conflict","reason":"not this one either"}`: " conflict: not this one either",
+	} {
+		got, err := writtenRev([]byte(answer), rev("1-a"))
+		if fmt.Sprint(got, " ", err) != want {
+			t.Errorf("%s: %v %v", answer, got, err)
+		}
 	}
 }
