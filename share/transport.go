@@ -9,14 +9,17 @@ import (
 // duplex stream (a yamux stream over a WebRTC data channel, a WebSocket, a TCP
 // socket, a pipe), on which HTTP/1.1 is spoken: code above never knows which.
 //
-// Peers are addressed by their peer ids; which of a peer's shares is meant is
-// said by the HTTP Host, so that one peer connection carries any number of them.
+// A transport treats the address of a peer as an opaque text, which it compares
+// and never takes apart: it begins with the peer id and may name one of several
+// processes of that peer. The same text is in self, addr, Signal.To and
+// Signal.From. Which of a peer's shares is meant is said by the HTTP Host, so that
+// one peer connection carries any number of them.
 type Transport interface {
 	// Listen accepts the streams that other peers open to this peer (self is
-	// its peer id) until the listener is closed, which ends the peer
+	// its address) until the listener is closed, which ends the peer
 	// connections it accepted. The accepted connections are [Conn]s.
 	Listen(ctx context.Context, self string) (net.Listener, error)
-	// DialContext opens a stream to the peer with the id addr, over the peer
+	// DialContext opens a stream to the peer with the address addr, over the peer
 	// connection there is or a new one. network is ignored. The connection is a [Conn].
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 	// Close ends all peer connections and returns when every goroutine of the transport has exited.
@@ -26,7 +29,8 @@ type Transport interface {
 // A Conn is a stream that knows who is on its other end.
 type Conn interface {
 	net.Conn
-	// Peer returns the peer id that the transport has verified.
+	// Peer returns the address of the other end, which the transport has verified
+	// (it is the Signal.From of its signed messages).
 	Peer() string
 	// Route tells how the packets travel at the moment: "host", "srflx", "relay" or, without WebRTC, "tcp", "websocket", "memory".
 	Route() string
@@ -45,7 +49,7 @@ type Signaler interface {
 
 // A Signal is one message between two peers.
 type Signal struct {
-	To, From string // peer ids
+	To, From string // addresses of peers
 	Session  string // names one negotiation: random, chosen by its initiator
 	Kind     string // the transport's: "offer", "answer", "candidate", "bye"
 	Payload  []byte // the transport's: SDP or a candidate, at most 64 KiB

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,6 +26,7 @@ type Proc struct {
 	exited chan struct{}
 	err    error // after exited
 	intr   sync.Once
+	killed atomic.Bool
 
 	mu     sync.Mutex
 	stderr bytes.Buffer
@@ -33,8 +35,14 @@ type Proc struct {
 // Start runs a program until it ends, ctx ends (SIGINT, SIGKILL 10 s later) or
 // it is stopped. Its standard error is kept for error messages.
 func Start(ctx context.Context, name string, args ...string) (*Proc, error) {
+	return StartCmd(exec.CommandContext(ctx, name, args...))
+}
+
+// StartCmd is Start for a command made by [exec.CommandContext] whose standard
+// input, environment or directory the caller has set.
+func StartCmd(cmd *exec.Cmd) (*Proc, error) {
 	p := &Proc{
-		cmd:    exec.CommandContext(ctx, name, args...),
+		cmd:    cmd,
 		events: make(chan json.RawMessage, 1024),
 		exited: make(chan struct{}),
 	}
@@ -47,7 +55,7 @@ func Start(ctx context.Context, name string, args ...string) (*Proc, error) {
 		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%s: %w (make build)", name, err)
+		return nil, fmt.Errorf("%s: %w (make build)", cmd.Path, err)
 	}
 	go p.read(out)
 	return p, nil
@@ -110,9 +118,13 @@ func (p *Proc) Interrupt() (err error) {
 
 // Kill ends the program without warning (SIGKILL) and waits for its end.
 func (p *Proc) Kill() {
+	p.killed.Store(true)
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
 	p.drain()
 }
+
+// Killed reports whether Kill was called.
+func (p *Proc) Killed() bool { return p.killed.Load() }
 
 // Stop interrupts the program and waits for its end.
 func (p *Proc) Stop() error {

@@ -1,0 +1,147 @@
+package peeradapter
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/nettest"
+)
+
+func TestDataChannelConn(t *testing.T) {
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		a, b, stop := rawPair(t, nil)
+		return a, b, stop, nil
+	})
+}
+
+func TestStreamConn(t *testing.T) {
+	p := new(post)
+	a, b := newTransport(t, p, "a", Config{}), newTransport(t, p, "b", Config{})
+	l := listen(t, b, "b")
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		c := dial(t, a, "b")
+		s, err := l.Accept()
+		return c, s, func() { _ = c.Close(); _ = s.Close() }, err
+	})
+}
+
+// A deadline that pion fires late, after it was moved, must not end a later Read.
+func TestStaleReadDeadline(t *testing.T) {
+	a, b, stop := rawPair(t, nil)
+	defer stop()
+	for i := range 200 {
+		must(t, a.SetReadDeadline(time.Now().Add(time.Duration(i%5)*100*time.Microsecond)))
+		_, err := a.Read(make([]byte, 1))
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Fatalf("%v is no net.Error", err)
+		}
+		must(t, a.SetReadDeadline(time.Time{}))
+		_, err = b.Write([]byte("x"))
+		must(t, err)
+		_, err = io.ReadFull(a, make([]byte, 1))
+		must(t, err)
+	}
+}
+
+// The writer waits when much is queued, instead of queueing all of it.
+func TestWriterIsPaused(t *testing.T) {
+	a, _, stop := rawPair(t, nil)
+	defer stop()
+	must(t, a.SetWriteDeadline(time.Now().Add(500*time.Millisecond)))
+	n, err := a.Write(make([]byte, 64<<20)) // nobody reads
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n > receiveBuffer+highWater+messageSize {
+		t.Errorf("wrote %d bytes, %v", n, err)
+	}
+	if q := a.buffered(); q > highWater+messageSize {
+		t.Errorf("%d bytes are queued", q)
+	}
+}
+
+func TestMessageTooLong(t *testing.T) {
+	a, b, stop := rawPair(t, nil)
+	defer stop()
+	_, err := a.channel.Write(make([]byte, readSize+1))
+	if err != nil {
+		t.Skip("the sender refuses it already:", err)
+	}
+	if _, err := b.Read(make([]byte, 10)); !errors.Is(err, errMessageTooLong) {
+		t.Errorf("read: %v", err)
+	}
+}
+
+func TestTransferBothWays(t *testing.T) {
+	p := new(post)
+	a, b := newTransport(t, p, "a", Config{}), newTransport(t, p, "b", Config{})
+	l := listen(t, b, "b")
+	c := dial(t, a, "b")
+	s, err := l.Accept()
+	must(t, err)
+	data := make([]byte, 6<<20)
+	_, _ = rand.Read(data)
+	want := sha256.Sum256(data)
+	var wg sync.WaitGroup
+	for _, end := range []net.Conn{c, s} {
+		wg.Go(func() {
+			if _, err := end.Write(data); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			got := sha256.New()
+			if _, err := io.CopyN(got, end, int64(len(data))); err != nil {
+				t.Error(err)
+			}
+			if [32]byte(got.Sum(nil)) != want {
+				t.Error("what arrived is different")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A stream that nobody reads must not hold up another.
+func TestSlowReader(t *testing.T) {
+	p := new(post)
+	a, b := newTransport(t, p, "a", Config{}), newTransport(t, p, "b", Config{})
+	l := listen(t, b, "b")
+	stuck := dial(t, a, "b")
+	_, err := l.Accept() // and never read
+	must(t, err)
+	go func() { _, _ = stuck.Write(make([]byte, 64<<20)) }()
+	go echo(l)
+	for range 20 {
+		c := dial(t, a, "b")
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		must(t, ping(c))
+		_ = c.Close()
+	}
+	_ = stuck.Close()
+}
+
+func TestCloseDelivers(t *testing.T) {
+	p := new(post)
+	a, b := newTransport(t, p, "a", Config{}), newTransport(t, p, "b", Config{})
+	l := listen(t, b, "b")
+	c := dial(t, a, "b")
+	const size = 1 << 20
+	_, err := c.Write(make([]byte, size))
+	must(t, err)
+	s, err := l.Accept()
+	must(t, err)
+	must(t, c.Close())
+	must(t, a.Close())
+	if n, err := io.CopyN(io.Discard, s, size); n != size {
+		t.Errorf("%d bytes arrived, %v", n, err)
+	}
+}

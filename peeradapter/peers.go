@@ -1,0 +1,179 @@
+package peeradapter
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/loveseat-db/loveseat/share"
+)
+
+// What strangers may make us remember.
+const (
+	maxHalfOpen = 64   // negotiations that others have begun
+	maxEarly    = 64   // signals that came before their offer
+	maxPeers    = 4096 // peers of whom we remember the last offer
+)
+
+const byeTimeout = 3 * time.Second
+
+// A peer is what the transport knows of one address. All of it is guarded by Transport.mu.
+type peer struct {
+	link    *link    // live, or nil
+	attempt *attempt // under way, or nil: at most one, whoever began it
+	offered int64    // the time in its last offer: earlier ones are stale
+}
+
+// An attempt makes a link, by one negotiation or, when another takes its place, several.
+type attempt struct {
+	negotiation *negotiation  // the current one; guarded by Transport.mu
+	done        chan struct{} // closed when link and err are set
+	link        *link
+	err         error
+}
+
+func (a *attempt) incoming() bool { return a.negotiation.offer != nil }
+
+// connect returns the link to a peer. If there is none it makes one, or waits
+// for the one that is being made.
+func (t *Transport) connect(ctx context.Context, addr string) (*link, error) {
+	for {
+		t.mu.Lock()
+		p := t.peer(addr)
+		if l := p.link; l != nil && l.alive() {
+			t.mu.Unlock()
+			return l, nil
+		}
+		joined := p.attempt != nil && p.attempt.incoming()
+		if p.attempt == nil {
+			t.start(p, t.newNegotiation(addr, rand.Text(), nil))
+		}
+		a := p.attempt
+		t.mu.Unlock()
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if a.err == nil || !joined {
+			return a.link, a.err
+		}
+		// The peer's own attempt failed: make ours.
+	}
+}
+
+// peer returns the entry of an address. t.mu is held.
+func (t *Transport) peer(addr string) *peer {
+	p := t.peers[addr]
+	if p == nil {
+		t.forgetIdle()
+		p = new(peer)
+		t.peers[addr] = p
+	}
+	return p
+}
+
+func (t *Transport) forgetIdle() {
+	if len(t.peers) < maxPeers {
+		return
+	}
+	for addr, p := range t.peers {
+		if p.link == nil && p.attempt == nil {
+			delete(t.peers, addr)
+		}
+	}
+}
+
+// forget takes an ended link off its peer.
+func (t *Transport) forget(l *link) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.peers[l.peer]; p != nil && p.link == l {
+		p.link = nil
+	}
+}
+
+// start begins an attempt with its first negotiation. t.mu is held; the
+// transport is not closed, or the caller is one of its goroutines.
+func (t *Transport) start(p *peer, n *negotiation) {
+	a := &attempt{negotiation: n, done: make(chan struct{})}
+	p.attempt = a
+	t.wg.Go(func() { t.run(p, a) })
+}
+
+// supersede puts n in the place of the attempt's negotiation. t.mu is held.
+func (a *attempt) supersede(n *negotiation) {
+	a.negotiation.cancel(errSuperseded)
+	a.negotiation = n
+}
+
+var errSuperseded = errors.New("another negotiation took its place")
+
+// run negotiates until the attempt's last negotiation has an outcome.
+func (t *Transport) run(p *peer, a *attempt) {
+	for {
+		t.mu.Lock()
+		n := a.negotiation
+		t.mu.Unlock()
+		l, err := n.link()
+		if !t.settle(p, a, n, l, err) {
+			if l != nil {
+				l.end(ErrReplaced)
+				l.run(func(s *stream) { _ = s.Close() })
+			}
+			continue
+		}
+		if err != nil {
+			t.giveUp(n, err)
+		}
+		return
+	}
+}
+
+// settle makes the outcome of n that of the attempt, unless n was superseded.
+func (t *Transport) settle(p *peer, a *attempt, n *negotiation, l *link, err error) bool {
+	t.mu.Lock()
+	if a.negotiation != n {
+		t.mu.Unlock()
+		return false
+	}
+	a.link, a.err, p.attempt = l, err, nil
+	old := p.link
+	if l != nil {
+		p.link = l
+	}
+	closed := t.closed
+	t.mu.Unlock()
+	if l != nil {
+		if closed {
+			l.end(nil)
+		}
+		if old != nil {
+			old.end(ErrReplaced)
+		}
+		t.emit(PeerEvent{Peer: l.peer, State: Connected, Route: l.route()})
+		t.wg.Go(func() { t.serve(l) })
+	}
+	close(a.done)
+	return true
+}
+
+// giveUp tells the peer that we gave up, so that it need not wait.
+func (t *Transport) giveUp(n *negotiation, err error) {
+	t.config.Logger.Debug("negotiation failed", "peer", n.peer, "err", err)
+	if !errors.Is(err, ErrRefused) {
+		t.bye(n.peer, n.session, "negotiation failed")
+	}
+}
+
+func (t *Transport) bye(to, session, reason string) {
+	ctx, cancel := context.WithTimeout(t.ctx, byeTimeout)
+	defer cancel()
+	err := t.signaler.Send(ctx, share.Signal{
+		To: to, Session: session, Kind: kindBye, Payload: message{Reason: reason}.payload(),
+	})
+	if err != nil {
+		t.config.Logger.Debug("bye not sent", "peer", to, "err", err)
+	}
+}

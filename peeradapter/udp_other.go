@@ -1,0 +1,11 @@
+//go:build !linux
+
+package peeradapter
+
+import (
+	"net"
+
+	"github.com/pion/transport/v4"
+)
+
+func newUDPConn(c *net.UDPConn) transport.UDPConn { return c }

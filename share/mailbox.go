@@ -1,0 +1,204 @@
+package share
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// A mailbox is the [Signaler] of one process: signals are documents of the hub.
+type mailbox struct {
+	hub     couch.DB
+	id      *Identity
+	address string
+	sealKey func(ctx context.Context, peer string) ([]byte, error) // of a sharer
+	trash   *trash
+	log     *slog.Logger
+
+	mu       sync.Mutex
+	sessions sessions
+	swept    time.Time
+
+	delivery  sync.Mutex // held while receivers are called
+	receivers map[*receiver]struct{}
+	early     []Signal // came before there was any receiver
+}
+
+type receiver struct{ fn func(Signal) }
+
+const maxEarly = 256
+
+// Send implements [Signaler]: it seals and signs s and writes it to the hub,
+// again if that fails for a reason that may pass, until ctx ends.
+//
+// The recipient's sealing key is known from its earlier signals in the session, or
+// else from its share document. Errors: the hub's; not_found (404) if the recipient is unknown.
+func (m *mailbox) Send(ctx context.Context, s Signal) error {
+	s.From = m.address
+	if err := checkSignal(s); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	keys, ok := m.sessions.keysOf(s.To, s.Session)
+	m.mu.Unlock()
+	if !ok {
+		var err error
+		if keys.Seal, err = m.sealKey(ctx, peerOf(s.To)); err != nil {
+			return err
+		}
+	}
+	now := time.Now()
+	m.mu.Lock()
+	seq := m.sessions.number(s.To, s.Session, now)
+	m.mu.Unlock()
+	doc, err := m.id.newSignalDoc(s, seq, keys.Seal, now)
+	if err != nil {
+		return err
+	}
+	return retry(ctx, func() error {
+		_, err := write(ctx, m.hub, doc)
+		if errors.Is(err, couch.ErrConflict) {
+			return nil // an attempt before this one was carried out: the id is random
+		}
+		return err
+	})
+}
+
+// Receive implements [Signaler].
+func (m *mailbox) Receive(ctx context.Context, fn func(Signal)) error {
+	r := &receiver{fn}
+	m.delivery.Lock()
+	for _, s := range m.early {
+		fn(s)
+	}
+	m.early = nil
+	if m.receivers == nil {
+		m.receivers = map[*receiver]struct{}{}
+	}
+	m.receivers[r] = struct{}{}
+	m.delivery.Unlock()
+
+	<-ctx.Done()
+
+	m.delivery.Lock()
+	defer m.delivery.Unlock()
+	delete(m.receivers, r)
+	return ctx.Err()
+}
+
+// apply takes a signal document from the hub. Those to this process are
+// delivered if they are good, and deleted in any case; the others are not its business.
+func (m *mailbox) apply(d *couch.Doc) {
+	if !bytes.Contains(d.Body, []byte(m.address)) {
+		return // most are to others: a search costs less than parsing
+	}
+	s, err := parseSignal(d)
+	if err != nil || s.To != m.address {
+		return
+	}
+	if err := m.take(s, d); err != nil {
+		m.log.Warn("signal refused", "from", ShortID(s.From), "kind", s.Kind, "err", err)
+	}
+	m.trash.add(d)
+}
+
+func (m *mailbox) take(s *signalDoc, d *couch.Doc) error {
+	now := time.Now()
+	if age := now.Sub(s.time); age > signalAge || age < -signalAge {
+		return fmt.Errorf("stale: sent %v ago by the sender's clock", age.Round(time.Second))
+	}
+	sig, err := m.id.openSignal(s, d.Body)
+	if err != nil {
+		return err
+	}
+	ready, err := m.order(sig, s, now)
+	if err != nil {
+		return err
+	}
+	m.deliver(ready)
+	return nil
+}
+
+// order returns the signals whose turn has come with this one.
+func (m *mailbox) order(sig Signal, s *signalDoc, now time.Time) ([]Signal, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now.Sub(m.swept) > time.Minute {
+		m.swept = now
+		m.sessions.forget(now, sessionIdle)
+	}
+	return m.sessions.accept(sig, s.Seq, s.Keys, now)
+}
+
+// deliver calls the receivers under a lock: after Receive has returned, its fn is not called.
+func (m *mailbox) deliver(signals []Signal) {
+	m.delivery.Lock()
+	defer m.delivery.Unlock()
+	for _, s := range signals {
+		if len(m.receivers) == 0 && len(m.early) < maxEarly {
+			m.early = append(m.early, s)
+		}
+		for r := range m.receivers {
+			r.fn(s)
+		}
+	}
+}
+
+// sweep deletes signals from and to this peer that are stale: of processes that ended without doing so.
+func (m *mailbox) sweep(ctx context.Context) error {
+	return eachDoc(ctx, m.hub, signalDocPrefix, func(d *couch.Doc) {
+		s, err := parseSignal(d)
+		if err != nil || peerOf(s.To) != m.id.ID() && peerOf(s.From) != m.id.ID() {
+			return
+		}
+		if time.Since(s.time) > 2*signalAge {
+			m.trash.add(d)
+		}
+	})
+}
+
+// retry calls fn until it succeeds, fails for good, or ctx ends; then its last error counts.
+func retry(ctx context.Context, fn func() error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := fn()
+		if err == nil || permanent(err) {
+			return err
+		}
+		if !pause(ctx, max(jitter(wait), couch.RetryAfter(err))) {
+			return err
+		}
+	}
+}
+
+// permanent reports whether trying again cannot help.
+func permanent(err error) bool {
+	var e *couch.Error
+	if !errors.As(err, &e) {
+		return false // the network
+	}
+	return e.Status >= 400 && e.Status < 500 && e.Status != 408 && e.Status != 429
+}
+
+// jitter is d give or take a quarter, so that many peers do not act as one.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1)
+}
+
+// pause waits; false: ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

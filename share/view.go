@@ -1,0 +1,155 @@
+package share
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// oneStore is a [couch.Store] with one database in it.
+type oneStore struct {
+	name string
+	db   couch.DB
+}
+
+func (s oneStore) Databases(context.Context) ([]string, error) { return []string{s.name}, nil }
+
+func (s oneStore) Create(context.Context, string) error { return errOwner }
+
+func (s oneStore) Destroy(context.Context, string) error { return errOwner }
+
+func (s oneStore) Open(_ context.Context, name string) (couch.DB, error) {
+	if name != s.name {
+		return nil, couch.NotFound("Database does not exist.")
+	}
+	return s.db, nil
+}
+
+var errOwner = couch.Forbidden("Only the owner of a shared database may do this.")
+
+// A view is a shared database as its openers may see and use it. It repeats what
+// authorize decides from the request, so that no way of writing slips past it. Reads pass
+// through.
+type view struct {
+	couch.DB
+	access Access
+	locals locals
+}
+
+// BulkDocs refuses what openers may not write, and writes the rest.
+func (v *view) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOptions) ([]couch.WriteResult, error) {
+	results := make([]couch.WriteResult, len(docs))
+	var allowed []*couch.Doc
+	var at []int // where the results of allowed belong
+	for i, d := range docs {
+		if err := v.writable(d.ID); err != nil {
+			results[i] = couch.WriteResult{ID: d.ID, Err: err}
+			continue
+		}
+		allowed, at = append(allowed, d), append(at, i)
+	}
+	if len(allowed) == 0 {
+		return results, nil
+	}
+	written, err := v.DB.BulkDocs(ctx, allowed, o)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range written {
+		results[at[i]] = r
+	}
+	return results, nil
+}
+
+func (v *view) writable(id string) *couch.Error {
+	switch {
+	case v.access != ReadWrite:
+		return errReadOnly
+	case strings.HasPrefix(id, "_"): // _design/, and what else may come
+		return errDesign
+	}
+	return nil
+}
+
+func (v *view) Security(context.Context) (json.RawMessage, error) { return nil, errOwner }
+
+func (v *view) SetSecurity(context.Context, json.RawMessage) error { return errOwner }
+
+// Every peer has _local documents of its own: it neither sees nor changes the
+// owner's or another peer's.
+
+func (v *view) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
+	own, _, err := localID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	d, err := v.DB.GetLocal(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	out := *d
+	out.ID = strings.TrimSuffix(d.ID, own) + id // with "_local/" or without, as the database has it
+	return &out, nil
+}
+
+func (v *view) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error) {
+	own, peer, err := localID(ctx, doc.ID)
+	switch {
+	case err != nil:
+		return couch.Rev{}, err
+	case len(doc.Body) > maxLocalDoc:
+		return couch.Rev{}, couch.TooLarge("document_too_large", "A _local document of a share is limited to 64 KiB.")
+	case !doc.Deleted && !v.locals.allow(peer, own):
+		return couch.Rev{}, couch.Forbidden("Too many _local documents.")
+	}
+	mine := *doc
+	mine.ID = own
+	return v.DB.PutLocal(ctx, &mine)
+}
+
+// localID is the id under which a peer's _local document is kept. A
+// replication's id is random enough to need no more than the peer id beside it.
+func localID(ctx context.Context, id string) (own, peer string, err error) {
+	peer, ok := PeerFromContext(ctx)
+	if !ok {
+		return "", "", couch.Forbidden("Who asks is not known.")
+	}
+	return "peer:" + peer + ":" + strings.TrimPrefix(id, "_local/"), peer, nil
+}
+
+// Limits on the _local documents a peer may keep in a share.
+const (
+	maxLocals   = 256
+	maxLocalDoc = 64 << 10
+)
+
+// locals counts the _local documents that each peer has written since the share began.
+type locals struct {
+	mu   sync.Mutex
+	seen map[string]map[string]struct{} // by peer
+}
+
+// allow reports whether a peer may write one with this id.
+func (l *locals) allow(peer, id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	mine := l.seen[peer]
+	if _, ok := mine[id]; ok {
+		return true
+	}
+	if len(mine) >= maxLocals {
+		return false
+	}
+	if mine == nil {
+		if l.seen == nil {
+			l.seen = map[string]map[string]struct{}{}
+		}
+		mine = map[string]struct{}{}
+		l.seen[peer] = mine
+	}
+	mine[id] = struct{}{}
+	return true
+}
