@@ -24,14 +24,14 @@ $(LINT):
 	GOBIN=$(CURDIR)/$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VER) \
 	  || { echo "golangci-lint $(LINT_VER) could not be installed: is the Go module proxy reachable (go env GOPROXY)?"; exit 1; }
 
-e2e/node_modules/.ok: e2e/package.json e2e/package-lock.json | need-node
-	npm ci --prefix e2e --no-audit --no-fund --loglevel=error \
+%/node_modules/.ok: %/package.json %/package-lock.json | need-node
+	npm ci --prefix $* --no-audit --no-fund --loglevel=error \
 	  || { echo "npm ci failed: is the npm registry reachable (npm ping)?"; exit 1; }
 	@touch $@
 
-# Throughput beside its ceilings in the same run; see docs/benchmarks.md.
-bench: build
-	$(GO) run ./e2e/bench -bin $(BIN)
+# Throughput beside its ceilings and what else there is, in the same run.
+bench: build e2e/bench/node_modules/.ok
+	$(GO) run ./e2e/bench -bin $(BIN) -rivals -write docs/benchmarks.md
 
 # Slow: kills and restarts for ten minutes.
 soak: build e2e/node_modules/.ok

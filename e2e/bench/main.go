@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,8 @@ func main() {
 	flag.IntVar(&b.docs, "docs", 100_000, "number of documents of about 1 KB")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often the sync is repeated; the median counts")
 	flag.BoolVar(&b.ceilings, "ceilings", true, "measure raw SQLite and a raw data channel too")
+	flag.BoolVar(&b.rivals, "rivals", false, "measure RxDB and PouchDB too (npm ci in e2e/bench)")
+	flag.StringVar(&b.report, "write", "", "write the results to this Markdown `file`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -44,9 +47,39 @@ type bench struct {
 	docs     int
 	rounds   int
 	ceilings bool
-	bytes    int64 // of the documents
+	rivals   bool
+	report   string
+	file     string // of the documents
+	hub      string // URL of the server
+	bytes    int64  // of the documents
 	link     string
+	results  []result
+
+	ceilingRows []string // of the report
 }
+
+// A result is one measured rate.
+type result struct {
+	what string
+	rate float64 // documents per second
+	note string
+}
+
+func (b *bench) docsPerSecond(what string) float64 {
+	for _, r := range b.results {
+		if r.what == what {
+			return r.rate
+		}
+	}
+	return 0
+}
+
+// The rows that others are compared with.
+const (
+	rowSync  = "Loveseat: peer to peer over WebRTC, durable SQLite"
+	rowHTTP  = "Loveseat: hub to local database over HTTP"
+	rowLocal = "Loveseat: local to local database"
+)
 
 func (b *bench) run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "loveseat-bench-")
@@ -54,13 +87,12 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b.dir = dir
+	b.dir, b.file = dir, filepath.Join(dir, "docs.ndjson")
 	fmt.Printf("%d documents, %s, %d CPUs\n\n", b.docs, runtime.Version(), runtime.NumCPU())
-	file := filepath.Join(dir, "docs.ndjson")
-	if err := b.write(file); err != nil {
+	if err := b.write(b.file); err != nil {
 		return err
 	}
-	if err := b.imported(ctx, file); err != nil {
+	if err := b.imported(ctx, b.file); err != nil {
 		return err
 	}
 	stop, err := b.share(ctx)
@@ -68,11 +100,22 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	best, err := b.sync(ctx)
-	if err != nil || !b.ceilings {
-		return err
+	steps := []func(context.Context) error{b.syncRounds, b.syncOthers}
+	if b.ceilings {
+		steps = append(steps, b.compare)
 	}
-	return b.compare(ctx, best)
+	if b.rivals {
+		steps = append(steps, b.compareRivals)
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if b.report != "" {
+		return b.writeReport()
+	}
+	return nil
 }
 
 // write makes records as an application has them: names, sentences, numbers, ids, dates.
@@ -126,14 +169,19 @@ func (b *bench) imported(ctx context.Context, file string) error {
 	if _, err := proc.Run(ctx, nil, b.loveseat(), "import", b.source(), file, "--json"); err != nil {
 		return err
 	}
-	b.row("import of a file", b.docs, time.Since(start))
+	b.row("Loveseat: import of an NDJSON file", b.docs, time.Since(start))
 	return nil
 }
 
-// row prints a rate.
+// row keeps and prints a rate.
 func (b *bench) row(what string, docs int, took time.Duration) {
+	b.results = append(b.results, result{what: what, rate: float64(docs) / took.Seconds()})
+	b.print(what, docs, took)
+}
+
+func (b *bench) print(what string, docs int, took time.Duration) {
 	mb := float64(b.bytes) * float64(docs) / float64(b.docs) / 1e6
-	fmt.Printf("%-44s %8.2f s %9.0f documents/s %7.1f MB/s\n", what, took.Seconds(), float64(docs)/took.Seconds(), mb/took.Seconds())
+	fmt.Printf("%-52s %8.2f s %9.0f documents/s %7.1f MB/s\n", what, took.Seconds(), float64(docs)/took.Seconds(), mb/took.Seconds())
 }
 
 // share starts a hub and a peer that shares the source.
@@ -146,7 +194,8 @@ func (b *bench) share(ctx context.Context) (stop func(), err error) {
 	if err := hub.Next(ctx, "listening", &e); err != nil {
 		return nil, err
 	}
-	sharer, err := proc.Start(ctx, b.loveseat(), "share", strings.TrimSuffix(e.URL, "/")+"/hub", b.source(), "--json")
+	b.hub = strings.TrimSuffix(e.URL, "/")
+	sharer, err := proc.Start(ctx, b.loveseat(), "share", b.hub+"/hub", b.source(), "--json")
 	if err != nil {
 		return nil, err
 	}
@@ -157,35 +206,48 @@ func (b *bench) share(ctx context.Context) (stop func(), err error) {
 	return func() { _, _ = sharer.Stop(), hub.Stop() }, nil
 }
 
-// sync pulls everything into a new database some times, and each time once more.
-func (b *bench) sync(ctx context.Context) (median time.Duration, err error) {
+// syncRounds pulls everything through the share into a new database some times, and each time once more.
+func (b *bench) syncRounds(ctx context.Context) error {
 	var times []time.Duration
 	for round := range b.rounds {
 		target := filepath.Join(b.dir, fmt.Sprintf("b%d", round), "records")
-		took, err := b.syncOnce(ctx, target, b.docs)
+		took, err := b.syncOnce(ctx, target, b.link, b.docs)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		times = append(times, took)
-		b.row(fmt.Sprintf("sync over WebRTC, round %d", round+1), b.docs, took)
-		again, err := b.syncOnce(ctx, target, 0)
+		b.print(fmt.Sprintf("  sync over WebRTC, round %d", round+1), b.docs, took)
+		again, err := b.syncOnce(ctx, target, b.link, 0)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		fmt.Printf("%-44s %8.2f s, 0 documents copied\n", "  a second run, process start included", again.Seconds())
+		fmt.Printf("%-52s %8.2f s, 0 documents copied\n", "  a second run, process start included", again.Seconds())
 	}
-	for i := range times { // insertion sort of three
-		for j := i; j > 0 && times[j] < times[j-1]; j-- {
-			times[j], times[j-1] = times[j-1], times[j]
+	slices.Sort(times)
+	b.row(rowSync, b.docs, times[len(times)/2])
+	return nil
+}
+
+// syncOthers measures the other pairs of ends.
+func (b *bench) syncOthers(ctx context.Context) error {
+	records := b.hub + "/records"
+	if _, err := proc.Run(ctx, nil, b.loveseat(), "sync", b.source(), records, "--push", "--json"); err != nil {
+		return err
+	}
+	for _, o := range []struct{ what, from string }{{rowHTTP, records}, {rowLocal, b.source()}} {
+		took, err := b.syncOnce(ctx, filepath.Join(b.dir, strings.ReplaceAll(o.what, " ", ""), "records"), o.from, b.docs)
+		if err != nil {
+			return err
 		}
+		b.row(o.what, b.docs, took)
 	}
-	return times[len(times)/2], nil
+	return nil
 }
 
 // syncOnce runs `loveseat sync` and checks what it copied. The time is that of the whole process.
-func (b *bench) syncOnce(ctx context.Context, target string, want int) (time.Duration, error) {
+func (b *bench) syncOnce(ctx context.Context, target, source string, want int) (time.Duration, error) {
 	start := time.Now()
-	out, err := proc.Run(ctx, nil, b.loveseat(), "sync", target, b.link, "--json")
+	out, err := proc.Run(ctx, nil, b.loveseat(), "sync", target, source, "--json")
 	took := time.Since(start)
 	if err != nil {
 		return 0, err
@@ -210,15 +272,16 @@ func (b *bench) syncOnce(ctx context.Context, target string, want int) (time.Dur
 }
 
 // compare measures the ceilings and prints the ratios.
-func (b *bench) compare(ctx context.Context, sync time.Duration) error {
-	docs := float64(b.docs) / sync.Seconds()
+func (b *bench) compare(ctx context.Context) error {
+	sync, local := b.docsPerSecond(rowSync), b.docsPerSecond(rowLocal)
 	fmt.Println()
 	for _, c := range []struct {
 		name, pkg, bench, unit string
 		ours                   float64
 	}{
-		{"raw SQLite insert of 1 KB rows", "./localdb", "^BenchmarkRawInsert$", "rows/s", docs},
-		{"raw data channel, one process", "./peeradapter", "^BenchmarkRawDataChannel$", "MB/s", float64(b.bytes) / sync.Seconds() / 1e6},
+		{"raw SQLite insert of 1 KB rows", "./localdb", "^BenchmarkRawInsert$", "rows/s", sync},
+		{"raw SQLite again, for local to local", "./localdb", "^BenchmarkRawInsert$", "rows/s", local},
+		{"raw data channel, both ends in one process", "./peeradapter", "^BenchmarkRawDataChannel$", "MB/s", sync * float64(b.bytes) / float64(b.docs) / 1e6},
 	} {
 		out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", c.bench, c.pkg).CombinedOutput()
 		if err != nil {
@@ -232,7 +295,8 @@ func (b *bench) compare(ctx context.Context, sync time.Duration) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%-44s %11.0f %-8s  sync is %.2f of it\n", c.name, ceiling, c.unit, c.ours/ceiling)
+		fmt.Printf("%-52s %11.0f %-8s  Loveseat is %.2f of it\n", c.name, ceiling, c.unit, c.ours/ceiling)
+		b.ceilingRows = append(b.ceilingRows, fmt.Sprintf("| %s | %.0f %s | %.2f |", c.name, ceiling, c.unit, c.ours/ceiling))
 	}
 	return nil
 }
