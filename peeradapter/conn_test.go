@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/datachannel"
 	"golang.org/x/net/nettest"
 )
 
@@ -51,6 +52,56 @@ func TestStaleReadDeadline(t *testing.T) {
 		must(t, err)
 		_, err = io.ReadFull(a, make([]byte, 1))
 		must(t, err)
+	}
+}
+
+// A lateChannel fires a deadline once after it was moved, as pion does now and then.
+type lateChannel struct {
+	datachannel.ReadWriteCloserDeadliner
+	fired bool
+}
+
+func (c *lateChannel) Read(p []byte) (int, error) {
+	if !c.fired {
+		c.fired = true
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(p, "x"), nil
+}
+
+func (c *lateChannel) SetReadDeadline(time.Time) error { return nil }
+
+func TestLateReadDeadline(t *testing.T) {
+	c := &dcConn{channel: new(lateChannel), buf: make([]byte, readSize), ended: make(chan struct{})}
+	must(t, c.SetReadDeadline(time.Now().Add(time.Hour)))
+	if n, err := c.Read(make([]byte, 10)); n != 1 || err != nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+// Close ends a Read that waits, on either kind of connection.
+func TestCloseEndsRead(t *testing.T) {
+	a, _, stop := rawPair(t, nil)
+	defer stop()
+	p := new(post)
+	x, y := newTransport(t, p, "x", Config{}), newTransport(t, p, "y", Config{})
+	listen(t, y, "y")
+	for _, c := range []net.Conn{a, dial(t, x, "y")} {
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+		time.Sleep(10 * time.Millisecond) // so that it most likely waits
+		must(t, c.Close())
+		select {
+		case err := <-ended:
+			if !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%T: still reading", c)
+		}
 	}
 }
 

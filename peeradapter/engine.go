@@ -63,7 +63,7 @@ func settings(c *Config) (webrtc.SettingEngine, error) {
 	s.DetachDataChannels()
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	s.SetIncludeLoopbackCandidate(true) // peers on one host, also on one without a network
+	s.SetIncludeLoopbackCandidate(true)                                        // peers on one host, also on one without a network
 	s.SetIPFilter(func(ip net.IP) bool { return !ip.Equal(net.IPv6loopback) }) // which would be one socket more for nothing
 	s.SetICETimeouts(iceDisconnected, iceFailed, iceKeepAlive)
 	s.SetSrflxAcceptanceMinWait(srflxWait)

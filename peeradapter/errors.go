@@ -35,6 +35,9 @@ type ConnectError struct {
 }
 
 func (e *ConnectError) Error() string {
+	if errors.Is(e.Err, ErrRefused) {
+		return fmt.Sprintf("peer %s: %v", e.Peer, e.Err)
+	}
 	return fmt.Sprintf("peer %s: %s (stage %q: %v)", e.Peer, hints[e.Stage], string(e.Stage), e.Err)
 }
 

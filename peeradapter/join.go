@@ -19,7 +19,8 @@ type Options struct {
 	HubURL string
 	// Lease is how long shares outlive this process when it dies; 0: 2 minutes.
 	Lease time.Duration
-	// WebRTC says how peers are connected.
+	// WebRTC says how peers are connected. Without ICEServers it takes those
+	// that the hub tells, if it is Loveseat's (GET /_ice).
 	WebRTC Config
 	// Logger is for all of it; nil: [slog.Default].
 	Logger *slog.Logger
@@ -31,6 +32,9 @@ type Options struct {
 func Join(ctx context.Context, hub *kivik.DB, o Options) (*share.Peer, error) {
 	if o.WebRTC.Logger == nil {
 		o.WebRTC.Logger = o.Logger
+	}
+	if ice := newHubICE(hub); ice != nil && o.WebRTC.ICEServers == nil {
+		o.WebRTC.ICEServers = ice.get
 	}
 	return share.Join(ctx, hub, share.Config{
 		Identity: o.Identity, HubURL: o.HubURL, Lease: o.Lease, Logger: o.Logger,

@@ -101,15 +101,18 @@ func newTransport(tb testing.TB, p *post, self string, c Config) *Transport {
 	t, err := New(c, p.mailbox(self))
 	must(tb, err)
 	tb.Cleanup(func() { _ = t.Close() })
-	for tries := 0; ; tries++ {
+	p.await(tb, self)
+	return t
+}
+
+// await waits until somebody receives signals to self.
+func (p *post) await(tb testing.TB, self string) {
+	tb.Helper()
+	waitFor(tb, func() bool {
 		p.mu.Lock()
-		ready := len(p.boxes[self]) > 0
-		p.mu.Unlock()
-		if ready {
-			return t
-		}
-		time.Sleep(time.Millisecond)
-	}
+		defer p.mu.Unlock()
+		return len(p.boxes[self]) > 0
+	})
 }
 
 func listen(tb testing.TB, t *Transport, self string) net.Listener {

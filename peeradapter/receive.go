@@ -82,7 +82,7 @@ func (t *Transport) refuses(a *attempt) string {
 		if p.attempt != nil && p.attempt.incoming() {
 			halfOpen++
 		}
-		if p.link != nil && p.link.incoming {
+		if p.link != nil && p.link.incoming && p.link.alive() {
 			incoming++
 		}
 	}

@@ -253,6 +253,9 @@ func TestHubsOverHTTP(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if raceDetector && name == "kivik's client" {
+				t.Skip("kivik's changes feed has a data race when its context ends (iter.closeErr and Changes.ScanDoc)")
+			}
 			w := newWorld(t)
 			api := couchhttp.NewServer(couchhttp.ServerOptions{Store: w.store, UUID: w.store.UUID()})
 			srv := httptest.NewServer(api)

@@ -110,11 +110,10 @@ const handOver = 5 * time.Second
 
 // follow lets go of the connections to a process that another one has taken over
 // from: it may be dead without that showing yet, and requests would wait for it.
-func (r *Remote) follow() {
+func (r *Remote) follow(at string) {
 	defer r.calls.Done()
 	over := time.NewTimer(handOver)
 	defer over.Stop()
-	at := ""
 	for {
 		s, changed := r.peer.dir.get(r.id)
 		if s != nil && s.address() != at {

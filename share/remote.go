@@ -75,7 +75,7 @@ func (p *Peer) Open(ctx context.Context, ref string) (*Remote, error) {
 		r.cancel()
 		return nil, ErrClosed
 	}
-	go r.follow()
+	go r.follow(doc.address())
 	if err := r.connect(ctx); err != nil {
 		_ = r.Close()
 		return nil, fmt.Errorf("open share %s: %w", r.id, err)

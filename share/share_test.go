@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -234,6 +235,21 @@ func TestLayersOfAccess(t *testing.T) {
 	}
 }
 
+// A view passes on what it does not know: whoever adds a method to couch.DB decides here what openers may do with it.
+func TestViewKnowsEveryMethod(t *testing.T) {
+	known := map[string]bool{
+		// reads that pass through
+		"Info": true, "Changes": true, "BulkGet": true, "Attachment": true, "RevsDiff": true, "Get": true, "AllDocs": true, "Find": true,
+		// decided by view
+		"BulkDocs": true, "GetLocal": true, "PutLocal": true, "Security": true, "SetSecurity": true, "Purge": true, "Compact": true,
+	}
+	for m := range reflect.TypeFor[couch.DB]().Methods() {
+		if !known[m.Name] {
+			t.Errorf("couch.DB.%s: may openers of a share use it?", m.Name)
+		}
+	}
+}
+
 // do sends a raw request to the share and reads the answer.
 func (r *Remote) do(t *testing.T, method, path, body string) *http.Response {
 	t.Helper()
@@ -342,7 +358,7 @@ func TestUnshareEndsRequests(t *testing.T) {
 func TestUnshareBesideStalledReader(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.join(nil), w.join(nil)
-	closed := make(chan struct{}, 1)
+	closed := make(chan struct{}, 100)
 	s := w.share(alice, "notes", ShareOptions{OnEvent: func(e ShareEvent) {
 		if e.Kind == Closed {
 			closed <- struct{}{}

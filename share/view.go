@@ -76,6 +76,10 @@ func (v *view) writable(id string) *couch.Error {
 
 func (v *view) Security(context.Context) (json.RawMessage, error) { return nil, errOwner }
 
+func (v *view) Purge(context.Context, []couch.DocRevs) ([]couch.DocRevs, error) { return nil, errOwner }
+
+func (v *view) Compact(context.Context) error { return errOwner }
+
 func (v *view) SetSecurity(context.Context, json.RawMessage) error { return errOwner }
 
 // Every peer has _local documents of its own: it neither sees nor changes the

@@ -90,6 +90,19 @@ type DB interface {
 	// Security returns the database's _security object, "{}" if never set.
 	Security(ctx context.Context) (json.RawMessage, error)
 	SetSecurity(ctx context.Context, security json.RawMessage) error
+	// Purge removes leaf revisions as if they had never been, with the
+	// ancestors that no other leaf has; a document without leaves is gone and
+	// leaves no tombstone. It returns, for each of docs in their order, which
+	// of its revisions were purged: those that were not leaves are ignored.
+	//
+	// https://docs.couchdb.org/en/stable/api/database/misc.html#db-purge
+	Purge(ctx context.Context, docs []DocRevs) ([]DocRevs, error)
+	// Compact drops the bodies of revisions that are not leaves and
+	// attachments that no leaf has, gives the space back, and returns when
+	// that is done. Others can read and write meanwhile.
+	//
+	// https://docs.couchdb.org/en/stable/api/database/compact.html#db-compact
+	Compact(ctx context.Context) error
 }
 
 // Info is what GET /{db} tells.
@@ -99,8 +112,10 @@ type Info struct {
 	DocCount   int64  // documents that are not deleted, design documents included
 	DelCount   int64  // tombstones
 	UpdateSeq  Seq
+	PurgeSeq   Seq   // changes with every purge; "" if the server does not tell
 	FileSize   int64 // bytes on disk
 	ActiveSize int64 // bytes of live data, an estimate
+	Compacting bool  // a compaction is running
 }
 
 // Seq is an update sequence: opaque outside the database that made it, ordered
@@ -205,6 +220,10 @@ type ChangesOptions struct {
 	Attachments bool            // with IncludeDocs: with data
 	DocIDs      []string        // not nil: only these documents
 	Selector    json.RawMessage // not nil: only documents whose winner matches
+	// Filter, if not "", is a filter function of a design document, "design/name",
+	// with its parameters in FilterParams. Our own databases refuse it: see [NoFilter].
+	Filter       string
+	FilterParams map[string]string
 }
 
 // Change is one row of a changes feed.

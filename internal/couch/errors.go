@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 )
 
 // Error is an answer {"error": Code, "reason": Reason} with its HTTP status. It
@@ -56,6 +57,11 @@ func Forbidden(reason string) *Error { return &Error{http.StatusForbidden, "forb
 // Unauthorized is 401 unauthorized.
 func Unauthorized(reason string) *Error {
 	return &Error{http.StatusUnauthorized, "unauthorized", reason}
+}
+
+// NoFilter is 400 bad_request: a changes feed cannot be filtered by a function of a design document where no JavaScript runs.
+func NoFilter(filter string) *Error {
+	return BadRequest("The filter " + strconv.Quote(filter) + " is not supported: no JavaScript runs here. Use _selector or _doc_ids.")
 }
 
 // TooLarge is 413: code is "document_too_large", "attachment_too_large" or "too_large".

@@ -209,6 +209,19 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	return c.roundTrip(req)
 }
 
+type headerKey struct{}
+
+type contextHeader struct {
+	name  string
+	value func() string
+}
+
+// WithHeader returns a context under which a [Client] that has no user info adds
+// a header to its requests: by it a caller who is not signed in says who it is.
+func WithHeader(ctx context.Context, name string, value func() string) context.Context {
+	return context.WithValue(ctx, headerKey{}, contextHeader{name, value})
+}
+
 // roundTrip sends req and sorts out failures.
 func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
 	if req.Header.Get("Accept") == "" {
@@ -216,6 +229,9 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if c.auth != "" {
 		req.Header.Set("Authorization", c.auth)
+	}
+	if h, ok := req.Context().Value(headerKey{}).(contextHeader); ok && c.auth == "" {
+		req.Header.Set(h.name, h.value())
 	}
 	resp, err := c.hc.Do(req)
 	if err != nil {

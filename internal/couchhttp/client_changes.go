@@ -256,14 +256,19 @@ func (a *alive) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// changesQuery is the query of a changes feed that the options make, without the kind of feed.
+// changesQuery is the query of a changes feed that the options make, without the
+// kind of feed. Parameters of a filter with names that CouchDB gives a meaning of its own are the caller's to avoid.
 func changesQuery(o couch.ChangesOptions) url.Values {
 	q := url.Values{}
+	for name, value := range o.FilterParams { // first, so that they cannot be taken for anything else
+		q.Set(name, value)
+	}
 	set := func(name, value string, on bool) {
 		if on {
 			q.Set(name, value)
 		}
 	}
+	set("filter", o.Filter, o.Filter != "")
 	set("since", string(o.Since), o.Since != "")
 	set("style", "all_docs", o.AllLeaves)
 	set("descending", "true", o.Descending)

@@ -30,6 +30,8 @@ func (d *remote) Info(ctx context.Context) (*couch.Info, error) {
 		DelCount  int64                        `json:"doc_del_count"`
 		UpdateSeq couch.Seq                    `json:"update_seq"`
 		CommitSeq couch.Seq                    `json:"committed_update_seq"`
+		PurgeSeq  couch.Seq                    `json:"purge_seq"`
+		Compacts  bool                         `json:"compact_running"`
 		DiskSize  int64                        `json:"disk_size"` // CouchDB 1
 		DataSize  int64                        `json:"data_size"`
 		AllSizes  struct{ File, Active int64 } `json:"sizes"`
@@ -38,7 +40,7 @@ func (d *remote) Info(ctx context.Context) (*couch.Info, error) {
 		return nil, err
 	}
 	info := &couch.Info{
-		Name: in.Name, UUID: in.UUID, DocCount: in.DocCount, DelCount: in.DelCount, UpdateSeq: in.UpdateSeq,
+		Name: in.Name, UUID: in.UUID, DocCount: in.DocCount, DelCount: in.DelCount, UpdateSeq: in.UpdateSeq, PurgeSeq: in.PurgeSeq, Compacting: in.Compacts,
 		FileSize: max(in.AllSizes.File, in.DiskSize), ActiveSize: max(in.AllSizes.Active, in.DataSize),
 	}
 	if info.Name == "" {

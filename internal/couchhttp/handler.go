@@ -76,6 +76,8 @@ type Server struct {
 	started string          // instance_start_time, in seconds
 	feeds   context.Context // ends when changes feeds shall
 	end     context.CancelFunc
+
+	compactions compactions
 }
 
 // NewServer returns a server of o.Store, which the caller owns.
@@ -86,6 +88,7 @@ func NewServer(o ServerOptions) *Server {
 	}
 	s := &Server{o: o, started: "0"}
 	s.feeds, s.end = context.WithCancel(context.Background())
+	s.compactions.ctx = s.feeds
 	e := echo.New()
 	e.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c.Response().Writer, c.Request(), err) }
 	for _, r := range s.routes() {
@@ -96,9 +99,11 @@ func NewServer(o ServerOptions) *Server {
 }
 
 // Close ends the changes feeds that wait, as if their timeouts had come, and
-// makes later ones end at once. Requests under way are not interrupted.
+// makes later ones end at once. Compactions end, half done. Requests under way
+// are not interrupted.
 func (s *Server) Close() error {
 	s.end()
+	s.compactions.close()
 	return nil
 }
 

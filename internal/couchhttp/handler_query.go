@@ -240,7 +240,7 @@ func (c *changesParams) parseFilter(q url.Values, body []byte) error {
 	case "_view":
 		return couch.BadRequest("The filter _view is not supported: no JavaScript runs here.")
 	default:
-		return couch.BadRequest("The filter " + strconv.Quote(filter) + " is not supported: no JavaScript runs here. Use _selector or _doc_ids.")
+		return couch.NoFilter(filter)
 	}
 	return nil
 }

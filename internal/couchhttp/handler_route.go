@@ -30,6 +30,8 @@ const (
 	OpWriteLocal       // _local documents: checkpoints
 	OpReadSecurity     // GET /{db}/_security
 	OpWriteSecurity    // PUT /{db}/_security
+	OpPurge            // POST /{db}/_purge: removes documents without a trace
+	OpCompact          // POST /{db}/_compact
 )
 
 // Access is one operation that a request asks for.

@@ -28,6 +28,8 @@ func (s *Server) routes() []route {
 		{"/:db/_security", map[string]action{"GET": {OpReadSecurity, getSecurity}, "PUT": {OpWriteSecurity, putSecurity}}},
 		{"/:db/_revs_limit", map[string]action{"GET": {OpInfo, revsLimit}}},
 		// A replicator calls this of its source too; it changes nothing here.
+		{"/:db/_purge", map[string]action{"POST": {OpPurge, purge}}},
+		{"/:db/_compact", map[string]action{"POST": {OpCompact, compact}}},
 		{"/:db/_ensure_full_commit", map[string]action{"POST": {OpInfo, ensureFullCommit}}},
 
 		{"/:db/_local/:local", local},

@@ -1,6 +1,7 @@
 package couchhttp
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 
@@ -43,8 +44,8 @@ func getDB(c *call) error {
 		Compacting    bool      `json:"compact_running"`
 		Cluster       cluster   `json:"cluster"`
 	}{
-		c.s.started, c.db, info.UUID, "0", info.UpdateSeq, sizes{info.FileSize, info.ActiveSize, info.ActiveSize}, struct{}{},
-		info.DelCount, info.DocCount, 8, false, cluster{1, 1, 1, 1},
+		c.s.started, c.db, info.UUID, cmp.Or(string(info.PurgeSeq), "0"), info.UpdateSeq, sizes{info.FileSize, info.ActiveSize, info.ActiveSize}, struct{}{},
+		info.DelCount, info.DocCount, 8, info.Compacting || c.s.compactions.on(c.db), cluster{1, 1, 1, 1},
 	})
 }
 

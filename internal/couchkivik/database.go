@@ -10,7 +10,7 @@ import (
 )
 
 // database implements driver.DB and all that is optional beside it and that a
-// couch.DB can do: not LocalDocs, Purge, Update and partitions, for which
+// couch.DB can do: not LocalDocs, Update and partitions, for which
 // kivik itself says that they are not supported.
 type database struct{ db *handle }
 
@@ -46,7 +46,7 @@ func stats(i *couch.Info) *driver.DBStats {
 	})
 	return &driver.DBStats{
 		Name: i.Name, DocCount: i.DocCount, DeletedCount: i.DelCount, UpdateSeq: string(i.UpdateSeq),
-		DiskSize: i.FileSize, ActiveSize: i.ActiveSize, RawResponse: raw,
+		DiskSize: i.FileSize, ActiveSize: i.ActiveSize, CompactRunning: i.Compacting, RawResponse: raw,
 	}
 }
 
@@ -78,9 +78,7 @@ func (d *database) Flush(ctx context.Context) error {
 // ViewCleanup implements driver.DB: there are no indexes of views that could be left over.
 func (d *database) ViewCleanup(ctx context.Context) error { return d.Flush(ctx) }
 
-// Compact, CompactView and Query implement driver.DB, which demands them.
-func (d *database) Compact(context.Context) error { return notImplemented("Manual compactions") }
-
+// CompactView and Query implement driver.DB, which demands them.
 func (d *database) CompactView(context.Context, string) error { return notImplemented("Views") }
 
 func (d *database) Query(context.Context, string, string, driver.Options) (driver.Rows, error) {

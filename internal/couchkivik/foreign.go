@@ -60,7 +60,7 @@ func (f *foreign) Info(ctx context.Context) (*couch.Info, error) {
 	}
 	return &couch.Info{
 		Name: s.Name, DocCount: s.DocCount, DelCount: s.DeletedCount, UpdateSeq: couch.Seq(s.UpdateSeq),
-		FileSize: s.DiskSize, ActiveSize: s.ActiveSize,
+		FileSize: s.DiskSize, ActiveSize: s.ActiveSize, Compacting: s.CompactRunning,
 	}, nil
 }
 

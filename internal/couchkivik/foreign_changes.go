@@ -80,7 +80,14 @@ func newPoll(f *foreign, o couch.ChangesOptions, fn func(*couch.Change) error) (
 
 // params are those of the next request.
 func (p *poll) params() map[string]any {
-	v := map[string]any{"feed": string(couch.FeedNormal)}
+	v := map[string]any{}
+	for name, value := range p.o.FilterParams {
+		v[name] = value
+	}
+	if p.o.Filter != "" {
+		v["filter"] = p.o.Filter
+	}
+	v["feed"] = string(couch.FeedNormal)
 	if p.result.LastSeq != "" {
 		v["since"] = string(p.result.LastSeq)
 	}

@@ -42,7 +42,8 @@ func RunWith(t *testing.T, o Options, open func(t *testing.T) couch.Store) {
 		tests []test
 	}{
 		{"Store", storeTests}, {"Edit", editTests}, {"Revision", revisionTests}, {"Read", readTests},
-		{"Attachment", attachmentTests}, {"Local", localTests}, {"Changes", changesTests}, {"Query", queryTests}, {"Load", loadTests},
+		{"Attachment", attachmentTests}, {"Local", localTests}, {"Changes", changesTests}, {"Query", queryTests},
+		{"Purge", purgeTests}, {"Compact", compactTests}, {"Load", loadTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, tt := range group.tests {
