@@ -37,6 +37,7 @@ func (t *tx) apply(e *edit, limit int) (couch.Rev, error) {
 	if err != nil {
 		return couch.Rev{}, err
 	}
+	r.owned = tree.Bodies(true)
 	if e.replicated {
 		err = t.graft(e, r, tree, limit)
 	} else {
@@ -121,11 +122,14 @@ func (t *tx) insertBlob(a *newAtt, num int64) error {
 		if err := s.Exec(); err != nil {
 			return err
 		}
-		if t.c.Changes() > 0 && a.data == nil {
-			s := t.c.Prepare("UPDATE meta SET value = value + ? WHERE key='files'")
-			s.BindInt(1, a.Length)
-			if err := s.Exec(); err != nil {
+		if a.data == nil {
+			if err := a.file.ensure(); err != nil {
 				return err
+			}
+			if t.c.Changes() > 0 {
+				if err := t.addFiles(a.Length); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -181,17 +185,36 @@ func (t *tx) graft(e *edit, r *row, tree revtree.Tree, limit int) error {
 
 // update writes a document's changed tree and, if its newest edit brought one, the body.
 func (t *tx) update(e *edit, r *row, tree revtree.Tree, body bool, limit int) error {
-	dropped := tree.Stem(limit)
+	stale, err := t.countDead(r, tree)
+	if err != nil {
+		return err
+	}
+	for _, bid := range tree.Stem(limit) {
+		size, err := t.dropBody(bid)
+		if err != nil {
+			return err
+		}
+		t.dead -= size
+	}
+	t.seq++
+	if err := t.writeTree(r, tree, stale); err != nil || !body {
+		return err
+	}
+	return t.insertBody(e, r.num)
+}
+
+// writeTree writes a document's tree under the sequence of this moment, and
+// what follows from it: winner, flags, counts.
+func (t *tx) writeTree(r *row, tree revtree.Tree, stale bool) error {
 	w := tree.Winner()
 	winner := &tree[w]
-	flags := int64(btoi(winner.Deleted) * flagDeleted)
+	flags := int64(btoi(winner.Deleted)*flagDeleted | btoi(stale)*flagStale)
 	for i := range tree {
 		if tree[i].Leaf && i != w {
 			flags |= flagBranched
 			break
 		}
 	}
-	t.seq++
 	var buf [64]byte
 	s := t.c.Prepare("UPDATE docs SET seq=?, flags=?, rev=?, tree=? WHERE num=?")
 	s.BindInt(1, t.seq)
@@ -203,24 +226,11 @@ func (t *tx) update(e *edit, r *row, tree revtree.Tree, body bool, limit int) er
 		s.BindNull(4)
 	}
 	s.BindInt(5, r.num)
-	if err := s.Exec(); err != nil {
-		return err
-	}
 	if delta := int64(btoi(winner.Deleted) - btoi(r.deleted())); delta != 0 {
 		t.dels += delta
 		t.docs -= delta
 	}
-	for _, bid := range dropped {
-		s := t.c.Prepare("DELETE FROM bodies WHERE bid=?")
-		s.BindInt(1, bid)
-		if err := s.Exec(); err != nil {
-			return err
-		}
-	}
-	if !body {
-		return nil
-	}
-	return t.insertBody(e, r.num)
+	return s.Exec()
 }
 
 // resolveStubs finds the attachments that come without content among those the

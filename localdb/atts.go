@@ -6,7 +6,9 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -95,7 +97,13 @@ func (d *database) content(c *sqlite.Conn, digest []byte) ([]byte, func(context.
 		return append([]byte{}, s.View(1)...), nil, nil // not nil: empty content is no stub
 	}
 	path := d.attachmentPath(digest)
-	return nil, func(context.Context) (io.ReadCloser, error) { return os.Open(path) }, nil
+	return nil, func(context.Context) (io.ReadCloser, error) {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) { // purged or compacted away since the document was read
+			return nil, couch.NotFound("Document is missing attachment")
+		}
+		return f, err
+	}, nil
 }
 
 // Attachment implements [couch.Source].

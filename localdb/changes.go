@@ -42,6 +42,9 @@ func (d *database) Changes(ctx context.Context, o couch.ChangesOptions, fn func(
 	if o.Limit > 0 {
 		f.left = o.Limit
 	}
+	if o.Filter != "" {
+		return couch.ChangesResult{}, couch.NoFilter(o.Filter)
+	}
 	if o.Selector != nil {
 		var err error
 		if f.selector, err = mango.Compile(o.Selector); err != nil {

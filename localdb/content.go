@@ -24,13 +24,27 @@ type newAtt struct {
 	stub  bool
 	given string // a stub's digest, as it was given
 	data  []byte // not nil: goes into blobs
+	file  *contentFile
+}
+
+// A contentFile is large content on its way into a database. It has a name of
+// its own until the document is written: whoever tidies up may find that no
+// document uses the content yet, and remove the name it will be read by.
+type contentFile struct {
+	own, path string
+	length    int64
 }
 
 // attachmentPath is the file of a large attachment.
-func (d *database) attachmentPath(digest []byte) string {
+func (d *database) attachmentPath(digest []byte) string { return attachmentPath(d.path, digest) }
+
+func attachmentPath(database string, digest []byte) string {
 	name := hex.EncodeToString(digest)
-	return filepath.Join(strings.TrimSuffix(d.path, fileSuffix)+attsSuffix, name[:2], name)
+	return filepath.Join(attachmentDir(database), name[:2], name)
 }
+
+// attachmentDir is where the database in a file keeps its large attachments.
+func attachmentDir(path string) string { return strings.TrimSuffix(path, fileSuffix) + attsSuffix }
 
 // takeAttachment reads an attachment's content, before and outside of the
 // document's transaction: a large one is a durable file when this returns.
@@ -105,7 +119,7 @@ func mayBeCompressed(contentType string) bool {
 
 // spill writes n.data and the rest of the content to a file and drops n.data.
 func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum hash.Hash) (err error) {
-	dir := strings.TrimSuffix(d.path, fileSuffix) + attsSuffix
+	dir := attachmentDir(d.path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -113,7 +127,12 @@ func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum has
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // if it was not renamed
+	f := &contentFile{own: tmp.Name()}
+	defer func() {
+		if err != nil {
+			f.discard()
+		}
+	}()
 	if _, err = tmp.Write(n.data); err == nil {
 		var more int64
 		more, err = io.Copy(tmp, rest)
@@ -129,31 +148,72 @@ func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum has
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	return install(tmp.Name(), d.attachmentPath(n.Digest), n.Length)
+	f.path, f.length, n.file = d.attachmentPath(n.Digest), n.Length, f
+	return f.ensure()
 }
 
-// install moves a finished file to its place for good, unless it is there already.
-func install(tmp, path string, length int64) error {
-	if info, err := os.Stat(path); err == nil && info.Size() == length {
-		now := time.Now()
-		return os.Chtimes(path, now, now) // it is wanted again
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// ensure gives finished content the name that it is read by, for good, unless
+// it has it already. Under the lock of a write transaction nobody takes that away.
+func (f *contentFile) ensure() error {
+	if info, err := os.Stat(f.path); err == nil && info.Size() == f.length {
+		return nil
+	} else if err == nil {
+		err = os.Remove(f.path) // it was cut off by something other than us
+		if err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	dir := filepath.Dir(path)
+	dir := filepath.Dir(f.path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	err := os.Link(f.own, f.path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = copyFile(f.own, f.path) // a file system without links
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)), syncDir(filepath.Dir(filepath.Dir(dir))))
 }
 
+// discard removes the content's own name.
+func (f *contentFile) discard() {
+	if f != nil {
+		_ = os.Remove(f.own) // or removeLeftovers does, some day
+	}
+}
+
+// copyFile makes a durable copy.
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(filepath.Dir(to), "new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(out.Name())
+		}
+	}()
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(out.Name(), to)
+}
+
 // removeLeftovers removes what writers that died had not finished.
 func (d *database) removeLeftovers() {
-	files, _ := filepath.Glob(filepath.Join(strings.TrimSuffix(d.path, fileSuffix)+attsSuffix, "new-*"))
-	for _, file := range files {
+	files, _ := filepath.Glob(filepath.Join(attachmentDir(d.path), "new-*"))
+	copies, _ := filepath.Glob(filepath.Join(attachmentDir(d.path), "*", "new-*"))
+	for _, file := range append(files, copies...) {
 		if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
 			_ = os.Remove(file) // if not now, next time
 		}

@@ -2,8 +2,10 @@ package localdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -128,5 +130,138 @@ func checkAfterCrash(t *testing.T, dir string, acked map[string]couch.Rev, shown
 	}
 	if info, err := d.Info(ctx); err != nil || info.DocCount != docs || must(d.parseSeq(info.UpdateSeq, 1<<40)) < last {
 		t.Fatalf("%+v, %v; there are %d documents up to %d", info, err, docs, last)
+	}
+}
+
+// tidyChild writes, purges, compacts and makes backups until it is killed. It
+// tells what it is about to purge, and what it was told is done.
+func tidyChild(dir string) {
+	ctx := context.Background()
+	s, d := openChild(dir)
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	for worker := range 3 {
+		go func() {
+			var rev couch.Rev
+			for i := 0; ; i++ {
+				doc := &couch.Doc{ID: fmt.Sprintf("doc-%d-%d-%d", os.Getpid(), worker, i/3), Rev: rev, Body: body(`{"i":%d,"x":"%s"}`, i, strings.Repeat("x", 5000))}
+				size := 10 // some are files, and some contents are shared
+				if i%3 == 1 {
+					size = 500
+				}
+				doc.Attachments = []couch.Attachment{{Name: "a", Length: -1, Data: []byte(strings.Repeat(fmt.Sprintf("%d ", i/2), size))}}
+				results := must(d.BulkDocs(ctx, []*couch.Doc{doc}, couch.WriteOptions{}))
+				must(0, asError(results))
+				rev = results[0].Rev
+				say("put %s %s", doc.ID, rev)
+				if i%3 < 2 {
+					continue
+				}
+				if i%2 == 0 {
+					say("purge %s", doc.ID)
+					must(d.Purge(ctx, []couch.DocRevs{{ID: doc.ID, Revs: []couch.Rev{rev}}}))
+					say("purged %s", doc.ID)
+				}
+				rev = couch.Rev{}
+			}
+		}()
+	}
+	go func() {
+		for {
+			must(0, d.Compact(ctx))
+			say("compacted")
+		}
+	}()
+	for i := 0; ; i++ {
+		must(0, s.Backup(ctx, filepath.Join(dir, "..", fmt.Sprintf("backup-%d-%d", os.Getpid(), i))))
+		say("backup")
+	}
+}
+
+func TestKillWhileTidying(t *testing.T) {
+	s, _ := openTest(t, Options{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]string{} // id to the revision acknowledged, "?" or "gone"
+	count := map[string]int{}
+	for range 5 {
+		c := startChild(t, "tidy", s.dir)
+		var lines []string
+		for len(lines) < 100 {
+			line, ok := <-c.lines
+			if !ok {
+				t.Fatalf("the child ended by itself after %d lines", len(lines))
+			}
+			lines = append(lines, line)
+		}
+		for _, line := range append(lines, c.kill()...) {
+			f := strings.Fields(line)
+			count[f[0]]++
+			switch {
+			case f[0] == "put" && len(f) == 3:
+				docs[f[1]] = f[2]
+			case f[0] == "purge" && len(f) == 2:
+				docs[f[1]] = "?"
+			case f[0] == "purged" && len(f) == 2:
+				docs[f[1]] = "gone"
+			}
+		}
+		checkAfterTidying(t, s.dir, docs)
+	}
+	t.Log(count)
+	if count["put"] < 50 || count["purged"] < 5 || count["compacted"] < 2 {
+		t.Errorf("little was done: %v", count)
+	}
+}
+
+func checkAfterTidying(t *testing.T, dir string, docs map[string]string) {
+	t.Helper()
+	s, err := OpenStore(dir, Options{InlineAttachments: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := reopen(t, s, "test")
+	if got := pragma(t, d, "integrity_check"); got != "ok" {
+		t.Fatalf("integrity_check: %s", got)
+	}
+	checkInvariants(t, d)
+	for id, rev := range docs {
+		doc, err := d.Get(context.Background(), id, couch.GetOptions{RevsInfo: true})
+		switch {
+		case rev == "gone":
+			wantStatus(t, err, 404, "not_found")
+		case rev != "?" && (err != nil || doc.RevsInfo[0].Rev.Compare(must(couch.ParseRev(rev))) < 0):
+			t.Fatalf("%s %s was acknowledged: %+v, %v", id, rev, doc, err)
+		}
+	}
+	err = d.submit(context.Background(), 1, func(t *tx) error { return t.c.Exec("DELETE FROM meta WHERE key GLOB 'keep:*'") }) // of dead backups
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"test.attachments/new-*", "../.backup-*"} { // of dead writers
+		left, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, path := range left {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	compact(t, d)
+	backups, _ := filepath.Glob(filepath.Join(dir, "..", "backup-*"))
+	for _, backup := range backups {
+		b, err := OpenStore(backup, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkInvariants(t, reopen(t, b, "test"))
+		if err := errors.Join(b.Close(), os.RemoveAll(backup)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/loveseat-db/loveseat/localdb/internal/sqlite"
 )
 
-// A database is one open file. It implements [couch.DB].
+// A database is one file, open or asleep (see session). It implements [couch.DB].
 type database struct {
 	name string
 	path string
@@ -24,13 +24,18 @@ type database struct {
 	uuid string
 	o    Options
 
-	readers *pool
-	queue   chan *request // to the writer
-	full    chan struct{} // to the checkpointer: the log has grown
-	drained chan struct{} // from the checkpointer: it has been through
 	bell    bell
 	counts  counts
-	seq     atomic.Int64 // newest sequence this process knows
+	seq     atomic.Int64  // newest sequence this process knows
+	tidying chan struct{} // holds one while somebody compacts
+	tidyAt  atomic.Int64  // dead bytes at which to look whether to compact
+
+	awake *awake // of the store
+	used  atomic.Int64
+	users atomic.Int64 // calls in progress
+	mu    sync.Mutex
+	// session is nil if the database sleeps.
+	session *session
 
 	done   chan struct{} // closed by close
 	reason error         // why, set before
@@ -39,24 +44,25 @@ type database struct {
 
 var _ couch.DB = (*database)(nil)
 
-func openDatabase(name, path string, file fs.FileInfo, o Options) (*database, error) {
+// openDatabase opens a file, making it a database or bringing it up to date if need be.
+func openDatabase(name, path string, file fs.FileInfo, o Options, a *awake) (*database, error) {
 	c, err := openConn(path, writerCache)
 	if err != nil {
 		return nil, err
 	}
 	d := &database{
-		name: name, path: path, file: file, o: o,
-		queue: make(chan *request), full: make(chan struct{}, 1), drained: make(chan struct{}, 1),
-		done: make(chan struct{}),
+		name: name, path: path, file: file, o: o, awake: a,
+		tidying: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	d.readers = newPool(d.openReader)
+	d.tidyAt.Store(minDead)
 	if err := d.load(c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	c.CountWAL()
 	d.removeLeftovers()
-	d.wg.Go(func() { d.writeLoop(c) })
-	d.wg.Go(d.checkpointLoop)
+	d.session = d.startSession(c)
+	d.used.Store(a.clock.Add(1))
+	a.add(d)
+	a.trim(d)
 	return d, nil
 }
 
@@ -79,28 +85,21 @@ func (d *database) load(c *sqlite.Conn) error {
 	return err
 }
 
-// openReader opens a connection; the name may belong to another database by now.
-func (d *database) openReader() (*sqlite.Conn, error) {
-	c, err := openConn(d.path, readerCache)
-	if err != nil {
-		if _, gone := os.Stat(d.path); errors.Is(gone, fs.ErrNotExist) {
-			err = errDestroyed
-		}
-		return nil, err
-	}
-	if _, err := readCounters(c, d.uuid); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
 // close ends everything; calls that wait get reason.
 func (d *database) close(reason error) error {
 	d.bell.mu.Lock() // no poller starts after this
 	d.reason = reason
 	close(d.done)
 	d.bell.mu.Unlock()
-	err := d.readers.close()
+	d.mu.Lock() // no session starts after this
+	s := d.session
+	d.session = nil
+	d.awake.remove(d)
+	d.mu.Unlock()
+	var err error
+	if s != nil {
+		err = s.close()
+	}
 	d.wg.Wait()
 	return err
 }
@@ -175,6 +174,11 @@ func (d *database) Info(ctx context.Context) (*couch.Info, error) {
 		if err != nil {
 			return err
 		}
+		purges, err := c.Int("SELECT value FROM meta WHERE key='purges'")
+		if err != nil {
+			return err
+		}
+		info.PurgeSeq = couch.Seq(strconv.FormatInt(purges, 10))
 		files, err := c.Int("SELECT value FROM meta WHERE key='files'")
 		info.ActiveSize = size*(pages-free) + files
 		info.FileSize = size*pages + files
@@ -183,6 +187,7 @@ func (d *database) Info(ctx context.Context) (*couch.Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	info.Compacting = len(d.tidying) > 0
 	if wal, err := os.Stat(d.path + "-wal"); err == nil {
 		info.FileSize += wal.Size()
 	}

@@ -38,7 +38,7 @@ func TestFileNames(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	_, d := openTest(t, Options{})
-	for name, want := range map[string]string{"page_size": "8192", "journal_mode": "wal", "synchronous": "2"} {
+	for name, want := range map[string]string{"page_size": "8192", "auto_vacuum": "2", "journal_mode": "wal", "synchronous": "2"} {
 		if got := pragma(t, d, name); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}

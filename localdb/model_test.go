@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -13,13 +14,14 @@ import (
 
 // TestDatabaseAgainstModel runs random edits against the database and a map.
 func TestDatabaseAgainstModel(t *testing.T) {
-	_, d := openTest(t, Options{})
+	_, d := openTest(t, Options{InlineAttachments: 10, RevsLimit: 3})
 	run := 0
 	rapid.Check(t, func(t *rapid.T) {
 		run++
 		type revision struct {
 			rev     couch.Rev
 			deleted bool
+			body    string
 		}
 		leaves := map[string][]revision{} // by document
 		written := 0
@@ -29,9 +31,41 @@ func TestDatabaseAgainstModel(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			id := fmt.Sprintf("%d-%d", run, rapid.IntRange(0, 2).Draw(t, "doc"))
-			doc := &couch.Doc{ID: id, Deleted: rapid.Bool().Draw(t, "deleted"), Body: body(`{"n":%d}`, written)}
 			known := leaves[id]
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			case 0:
+				if err := d.Compact(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				checkNoOrphans(t, d)
+				continue
+			case 1, 2:
+				var ask, gone []couch.Rev
+				var rest []revision
+				for _, l := range known {
+					if rapid.Bool().Draw(t, "purged") {
+						ask, gone = append(ask, l.rev), append(gone, l.rev)
+					} else {
+						rest = append(rest, l)
+					}
+				}
+				ask = append(ask, couch.Rev{Gen: 7, Hash: "unknown"})
+				purged, err := d.Purge(context.Background(), []couch.DocRevs{{ID: id, Revs: ask}})
+				if err != nil || len(purged) != 1 || !slices.Equal(purged[0].Revs, gone) {
+					t.Fatalf("purging %v of %v: %v, %v", ask, known, purged, err)
+				}
+				if leaves[id] = rest; len(rest) == 0 {
+					delete(leaves, id)
+				} else if len(gone) > 0 {
+					written++ // it takes a sequence
+				}
+				continue
+			}
+			doc := &couch.Doc{ID: id, Deleted: rapid.Bool().Draw(t, "deleted"), Body: body(`{"n":%d}`, written)}
 			replaces := -1
+			if size := rapid.SampledFrom([]int{0, 0, 5, 50}).Draw(t, "attachment"); size > 0 {
+				doc.Attachments = []couch.Attachment{attachment("x", strings.Repeat(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "content"), size))}
+			}
 			o := couch.WriteOptions{Replicated: rapid.Bool().Draw(t, "replicated")}
 			if len(known) > 0 && rapid.Bool().Draw(t, "extend") {
 				replaces = rapid.IntRange(0, len(known)-1).Draw(t, "leaf")
@@ -66,7 +100,16 @@ func TestDatabaseAgainstModel(t *testing.T) {
 			if replaces >= 0 {
 				known = slices.Delete(slices.Clone(known), replaces, replaces+1)
 			}
-			leaves[id] = append(known, revision{results[0].Rev, doc.Deleted})
+			leaves[id] = append(known, revision{results[0].Rev, doc.Deleted, string(doc.Body)})
+		}
+		checkInvariants(t, d)
+		for id, list := range leaves {
+			for _, l := range list {
+				doc, err := d.Get(context.Background(), id, couch.GetOptions{Rev: l.rev})
+				if err != nil || string(doc.Body) != l.body {
+					t.Fatalf("%s %s: %+v, %v; want %s", id, l.rev, doc, err, l.body)
+				}
+			}
 		}
 		after, err := d.Info(context.Background())
 		if err != nil {

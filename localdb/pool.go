@@ -60,6 +60,17 @@ func (p *pool) put(c *sqlite.Conn) {
 	<-p.slots
 }
 
+// trim closes the connections that nobody uses.
+func (p *pool) trim() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		_ = c.Close() // it only read
+	}
+}
+
 // close waits for connections in use and closes them all.
 func (p *pool) close() error {
 	close(p.closed)
@@ -80,11 +91,16 @@ func (d *database) view(ctx context.Context, fn func(*sqlite.Conn) error) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c, err := d.readers.get(ctx)
+	s, err := d.use()
 	if err != nil {
 		return d.translate(err)
 	}
-	defer d.readers.put(c)
+	defer d.release()
+	c, err := s.readers.get(ctx)
+	if err != nil {
+		return d.translate(err)
+	}
+	defer s.readers.put(c)
 	stop := c.Watch(ctx)
 	defer stop()
 	if err := c.Prepare("BEGIN").Exec(); err != nil {

@@ -24,6 +24,7 @@ const (
 // that their tests read.
 var children = map[string]func(dir string){
 	"crash":   crashChild,
+	"tidy":    tidyChild,
 	"create":  createChild,
 	"count":   countChild,
 	"destroy": destroyChild,

@@ -124,10 +124,10 @@ func revsInfo(t revtree.Tree, node int) []couch.RevInfo {
 	info := make([]couch.RevInfo, len(path))
 	for i, at := range path {
 		info[i] = couch.RevInfo{Rev: t[at].Rev(), Status: "available"}
-		if t[at].Deleted {
-			info[i].Status = "deleted"
-		} else if t[at].Body == 0 {
+		if t[at].Body == 0 {
 			info[i].Status = "missing"
+		} else if t[at].Deleted {
+			info[i].Status = "deleted"
 		}
 	}
 	return info

@@ -12,6 +12,8 @@ type row struct {
 	flags    int64
 	winner   revtree.Node
 	packed   []byte // the tree, nil if the winner is all of it
+
+	owned []int64 // bodies of leaves, before an edit
 }
 
 // rowColumns are what readRow reads, in its order.
@@ -44,6 +46,7 @@ func (r *row) read(s *sqlite.Stmt, at int, tree bool) (err error) {
 
 func (r *row) deleted() bool  { return r.flags&flagDeleted != 0 }
 func (r *row) branched() bool { return r.flags&flagBranched != 0 }
+func (r *row) stale() bool    { return r.flags&flagStale != 0 }
 
 func (r *row) tree() (revtree.Tree, error) {
 	if r.packed == nil {

@@ -22,12 +22,22 @@ var migrations = []string{
 	CREATE TABLE blobs (blob INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, length INTEGER NOT NULL, data BLOB);
 	CREATE TABLE att_refs (num INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY (num, blob)) WITHOUT ROWID;
 	INSERT INTO meta VALUES ('uuid', lower(hex(randomblob(16)))), ('seq', 0), ('docs', 0), ('dels', 0), ('files', 0), ('security', '{}');`,
+
+	// stale is the documents that have bodies no leaf owns; meta dead is the bytes of
+	// those, and purges counts the documents purged. att_refs names every content
+	// that a document's bodies use, and perhaps some that those it had before used.
+	`CREATE TABLE stale (num INTEGER PRIMARY KEY);
+	CREATE INDEX att_refs_blob ON att_refs (blob);
+	INSERT INTO meta VALUES ('dead', 0), ('purges', 0);
+	INSERT INTO stale SELECT num FROM docs WHERE tree IS NOT NULL;
+	UPDATE docs SET flags = flags | 4 WHERE tree IS NOT NULL;`,
 }
 
 // Flags of a row of docs.
 const (
 	flagDeleted  = 1 << iota // the winner is a tombstone
 	flagBranched             // there are other leaves
+	flagStale                // it is in stale
 )
 
 // busyTimeout is how long a statement waits for another process.
@@ -64,11 +74,15 @@ func openConn(path string, cacheKiB int) (*sqlite.Conn, error) {
 // Processes may do so at the same time.
 func prepareFile(c *sqlite.Conn) error {
 	// The page size must be set before the first page exists, and SQLite does
-	// not wait for locks when it changes the journal mode.
+	// not wait for locks when it changes the journal mode. The same goes for
+	// auto_vacuum, without which a file never shrinks.
 	err := retryBusy(func() error {
-		return c.Exec("PRAGMA page_size=8192; PRAGMA journal_mode=WAL")
+		return c.Exec("PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL")
 	})
 	if err != nil {
+		return err
+	}
+	if err := makeShrinkable(c); err != nil {
 		return err
 	}
 	if v, err := c.Int("PRAGMA user_version"); err != nil || v == int64(len(migrations)) {
@@ -81,6 +95,20 @@ func prepareFile(c *sqlite.Conn) error {
 		return errors.Join(err, c.Exec("ROLLBACK"))
 	}
 	return c.Exec("COMMIT")
+}
+
+// makeShrinkable rewrites a file of the first version, which could not give space
+// back. If another process uses it, the next opening may succeed.
+func makeShrinkable(c *sqlite.Conn) error {
+	mode, err := c.Int("PRAGMA auto_vacuum")
+	if err != nil || mode != 0 {
+		return err
+	}
+	err = c.Exec("PRAGMA auto_vacuum=INCREMENTAL; VACUUM")
+	if sqlite.IsBusy(err) {
+		return nil
+	}
+	return err
 }
 
 func migrate(c *sqlite.Conn) error {
@@ -113,10 +141,11 @@ func retryBusy(try func() error) error {
 // counters are the numbers a database keeps in meta.
 type counters struct {
 	seq, docs, dels int64 // the last update sequence; documents; tombstones
+	dead            int64 // bytes of bodies that no leaf owns
 }
 
 const selectCounters = `SELECT (SELECT value FROM meta WHERE key='seq'), (SELECT value FROM meta WHERE key='docs'),
-	(SELECT value FROM meta WHERE key='dels'), (SELECT value FROM meta WHERE key='uuid')`
+	(SELECT value FROM meta WHERE key='dels'), (SELECT value FROM meta WHERE key='dead'), (SELECT value FROM meta WHERE key='uuid')`
 
 // readCounters reads them; errDestroyed if the file is no longer the database it was opened as.
 func readCounters(c *sqlite.Conn, uuid string) (counters, error) {
@@ -125,8 +154,8 @@ func readCounters(c *sqlite.Conn, uuid string) (counters, error) {
 	if row, err := s.Step(); err != nil || !row {
 		return counters{}, err
 	}
-	if string(s.View(3)) != uuid {
+	if string(s.View(4)) != uuid {
 		return counters{}, errDestroyed
 	}
-	return counters{s.Int(0), s.Int(1), s.Int(2)}, nil
+	return counters{s.Int(0), s.Int(1), s.Int(2), s.Int(3)}, nil
 }

@@ -22,6 +22,10 @@ type Options struct {
 	MaxAttachmentSize int64 // bytes; 0: 1 GiB
 	InlineAttachments int64 // attachments up to so many bytes are kept in SQLite, longer ones as files; 0: 256 KiB
 	RevsLimit         int   // generations remembered behind a leaf; 0: 1000
+
+	// MaxOpen is how many databases are kept open while they are not in use.
+	// Others close, and open again with the next call. 0: 100.
+	MaxOpen int
 }
 
 func (o Options) withDefaults() Options {
@@ -37,6 +41,9 @@ func (o Options) withDefaults() Options {
 	if o.RevsLimit == 0 {
 		o.RevsLimit = 1000
 	}
+	if o.MaxOpen == 0 {
+		o.MaxOpen = 100
+	}
 	return o
 }
 
@@ -48,8 +55,9 @@ type Store struct {
 	o    Options
 	uuid string
 
+	awake  awake
 	mu     sync.Mutex
-	open   map[string]*database
+	open   map[string]*database // open or asleep
 	closed bool
 }
 
@@ -65,16 +73,20 @@ func OpenStore(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, o: o.withDefaults(), uuid: uuid, open: make(map[string]*database)}, nil
+	s := &Store{dir: dir, o: o.withDefaults(), uuid: uuid, open: make(map[string]*database)}
+	s.awake.max, s.awake.all = s.o.MaxOpen, make(map[*database]struct{})
+	return s, nil
 }
 
 // UUID is 32 hex digits made when the directory was first opened.
 func (s *Store) UUID() string { return s.uuid }
 
+const uuidFile = "store.uuid"
+
 // storeUUID reads the directory's uuid file or makes it; of several processes
 // that make it at once, all get that of the first.
 func storeUUID(dir string) (string, error) {
-	path := filepath.Join(dir, "store.uuid")
+	path := filepath.Join(dir, uuidFile)
 	if b, err := os.ReadFile(path); err == nil {
 		return strings.TrimSpace(string(b)), nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -174,7 +186,7 @@ func (s *Store) openLocked(name, file string) (*database, error) {
 	path := filepath.Join(s.dir, file+fileSuffix)
 	info, err := os.Stat(path)
 	if d := s.open[name]; d != nil {
-		if err == nil && os.SameFile(info, d.file) {
+		if err == nil && os.SameFile(info, d.file) && d.isThere() {
 			return d, nil
 		}
 		delete(s.open, name) // another process destroyed it
@@ -186,7 +198,7 @@ func (s *Store) openLocked(name, file string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := openDatabase(name, path, info, s.o)
+	d, err := openDatabase(name, path, info, s.o, &s.awake)
 	if errors.Is(err, errDestroyed) { // a process died while it destroyed it
 		if err := removeFiles(path); err != nil {
 			return nil, err
@@ -219,7 +231,7 @@ func (s *Store) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	d.settle()
+	d.settle("FULL") // without it destroying is still right, but for a crash
 	delete(s.open, name)
 	return errors.Join(d.close(errDestroyed), removeFiles(d.path))
 }
@@ -228,7 +240,7 @@ func (s *Store) Destroy(ctx context.Context, name string) error {
 // there nobody can create the name anew, and what carries its name is ours. A
 // crash in between leaves a marked file, whose next opening finishes the work.
 func removeFiles(path string) error {
-	err := os.RemoveAll(strings.TrimSuffix(path, fileSuffix) + attsSuffix)
+	err := os.RemoveAll(attachmentDir(path))
 	for _, suffix := range []string{"-shm", "-wal", ""} {
 		if e := os.Remove(path + suffix); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)

@@ -38,6 +38,7 @@ type edit struct {
 func (d *database) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOptions) ([]couch.WriteResult, error) {
 	results := make([]couch.WriteResult, len(docs))
 	edits := make([]*edit, 0, min(len(docs), chunkDocs))
+	defer func() { discard(edits) }() // those an error has left
 	size := 0
 	for i, doc := range docs {
 		e, err := d.prepare(ctx, doc, o, &results[i])
@@ -53,10 +54,20 @@ func (d *database) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Writ
 			if err := d.write(ctx, edits); err != nil {
 				return nil, err
 			}
+			discard(edits)
 			edits, size = edits[:0], 0
 		}
 	}
 	return results, nil
+}
+
+// discard removes what edits have beside the database.
+func discard(edits []*edit) {
+	for _, e := range edits {
+		for i := range e.atts {
+			e.atts[i].file.discard()
+		}
+	}
 }
 
 // asDocError is err if it concerns one document only, nil if it ends the call.
@@ -106,6 +117,7 @@ func (d *database) prepare(ctx context.Context, doc *couch.Doc, o couch.WriteOpt
 	}
 	if len(doc.Attachments) > 0 {
 		if err := d.takeAttachments(ctx, e, doc.Attachments); err != nil {
+			discard([]*edit{e})
 			return nil, err
 		}
 	}

@@ -34,6 +34,9 @@ type tx struct {
 	counters
 	num, bid  int64 // the last used of docs and bodies
 	expectNew bool  // the last document was a new one: the next may be, too
+	freed     bool  // something was deleted: the file may have free pages
+
+	orphans [][]byte // digests of contents that were deleted and are files
 }
 
 // submit has apply run in a transaction, alone or with others, and returns when
@@ -42,32 +45,42 @@ func (d *database) submit(ctx context.Context, weight int, apply func(*tx) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	s, err := d.use()
+	if err != nil {
+		return d.translate(err)
+	}
+	defer d.release()
+	return d.translate(s.submit(ctx, weight, apply))
+}
+
+func (s *session) submit(ctx context.Context, weight int, apply func(*tx) error) error {
 	r := &request{weight, apply, make(chan error, 1)}
 	select {
-	case d.queue <- r:
-		return d.translate(<-r.done)
+	case s.queue <- r:
+		return <-r.done
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-d.done:
-		return d.translate(errClosed)
+	case <-s.done:
+		return errClosed
 	}
 }
 
-// writeLoop owns the writing connection until the database is closed.
-func (d *database) writeLoop(c *sqlite.Conn) {
+// writeLoop owns the writing connection until the session is closed.
+func (s *session) writeLoop(c *sqlite.Conn) {
 	defer c.Close()
 	idle := time.NewTimer(idleAfter)
 	defer idle.Stop()
 	for {
 		select {
-		case <-d.done:
+		case <-s.done:
 			return
 		case <-idle.C:
 			c.BusyTimeout(0)
 			_ = c.Exec("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory") // busy: another process goes on
-		case r := <-d.queue:
-			d.commit(c, r)
-			d.makeRoom(c)
+			s.readers.trim()
+		case r := <-s.queue:
+			s.commit(c, r)
+			s.makeRoom(c)
 			idle.Reset(idleAfter)
 		}
 	}
@@ -76,14 +89,14 @@ func (d *database) writeLoop(c *sqlite.Conn) {
 // commit runs a request, and all that are waiting by the time it is done, in
 // one transaction. If that fails, each gets its own, so that no request fails
 // for the fault of another.
-func (d *database) commit(c *sqlite.Conn, first *request) {
+func (s *session) commit(c *sqlite.Conn, first *request) {
 	group := []*request{first}
-	err := d.transaction(c, func(t *tx) error {
+	err := s.transaction(c, func(t *tx) error {
 		if err := first.apply(t); err != nil {
 			return err
 		}
 		for weight := first.weight; weight < maxCommit; {
-			r := d.nextRequest()
+			r := s.nextRequest()
 			if r == nil {
 				break
 			}
@@ -97,7 +110,7 @@ func (d *database) commit(c *sqlite.Conn, first *request) {
 	})
 	for _, r := range group {
 		if err != nil && len(group) > 1 {
-			r.done <- d.transaction(c, r.apply)
+			r.done <- s.transaction(c, r.apply)
 		} else {
 			r.done <- err
 		}
@@ -107,10 +120,10 @@ func (d *database) commit(c *sqlite.Conn, first *request) {
 // nextRequest returns a request that is waiting, or nil. It lets goroutines
 // that are ready run first, so that those just answered can ask again, but it
 // does not wait for anybody.
-func (d *database) nextRequest() *request {
+func (s *session) nextRequest() *request {
 	for range 2 {
 		select {
-		case r := <-d.queue:
+		case r := <-s.queue:
 			return r
 		default:
 			runtime.Gosched()
@@ -119,7 +132,7 @@ func (d *database) nextRequest() *request {
 	return nil
 }
 
-func (d *database) transaction(c *sqlite.Conn, fn func(*tx) error) error {
+func (s *session) transaction(c *sqlite.Conn, fn func(*tx) error) error {
 	// IMMEDIATE takes the lock now; what is read after it cannot be outdated by another process.
 	c.BusyTimeout(0)
 	err := retryBusy(func() error { return c.Prepare("BEGIN IMMEDIATE").Exec() })
@@ -128,7 +141,7 @@ func (d *database) transaction(c *sqlite.Conn, fn func(*tx) error) error {
 		return err
 	}
 	t := &tx{c: c}
-	if err = t.load(d.uuid); err == nil {
+	if err = t.load(s.d.uuid); err == nil {
 		before := t.counters
 		if err = fn(t); err == nil && t.counters != before {
 			err = t.saveCounters()
@@ -143,7 +156,8 @@ func (d *database) transaction(c *sqlite.Conn, fn func(*tx) error) error {
 		}
 		return err
 	}
-	d.published(t.seq)
+	s.d.published(t.seq)
+	s.noteUntidy(t)
 	return nil
 }
 
@@ -159,10 +173,11 @@ func (t *tx) load(uuid string) (err error) {
 }
 
 func (t *tx) saveCounters() error {
-	s := t.c.Prepare("UPDATE meta SET value = CASE key WHEN 'seq' THEN ?1 WHEN 'docs' THEN ?2 ELSE ?3 END WHERE key IN ('seq', 'docs', 'dels')")
+	s := t.c.Prepare("UPDATE meta SET value = CASE key WHEN 'seq' THEN ?1 WHEN 'docs' THEN ?2 WHEN 'dels' THEN ?3 ELSE ?4 END WHERE key IN ('seq', 'docs', 'dels', 'dead')")
 	s.BindInt(1, t.seq)
 	s.BindInt(2, t.docs)
 	s.BindInt(3, t.dels)
+	s.BindInt(4, max(t.dead, 0))
 	return s.Exec()
 }
 
@@ -182,30 +197,30 @@ func (d *database) published(seq int64) {
 
 // makeRoom starts a checkpoint when the write-ahead log is long, and waits for
 // it when it is too long.
-func (d *database) makeRoom(c *sqlite.Conn) {
+func (s *session) makeRoom(c *sqlite.Conn) {
 	pages := c.WALPages()
 	if pages < checkpointAt {
 		return
 	}
 	select {
-	case <-d.drained: // of an earlier round
+	case <-s.drained: // of an earlier round
 	default:
 	}
 	select {
-	case d.full <- struct{}{}:
+	case s.full <- struct{}{}:
 	default:
 	}
 	if pages >= waitAt {
 		select {
-		case <-d.drained:
-		case <-d.done:
+		case <-s.drained:
+		case <-s.done:
 		}
 	}
 }
 
 // checkpointLoop copies the write-ahead log into the database on a connection
 // of its own, while the writer goes on.
-func (d *database) checkpointLoop() {
+func (s *session) checkpointLoop() {
 	var c *sqlite.Conn
 	defer func() {
 		if c != nil {
@@ -214,29 +229,30 @@ func (d *database) checkpointLoop() {
 	}()
 	for {
 		select {
-		case <-d.done:
+		case <-s.done:
 			return
-		case <-d.full:
+		case <-s.full:
 		}
 		if c == nil {
-			c, _ = d.openReader() // a failure shows in the log's length only; tried again
+			c, _ = s.d.openReader() // a failure shows in the log's length only; tried again
 		}
 		if c != nil {
 			_, _, _ = c.Checkpoint() // so does this
 		}
 		select {
-		case d.drained <- struct{}{}:
+		case s.drained <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// settle copies the whole log into the database, as far as readers let it.
-func (d *database) settle() {
+// settle copies the whole log into the database, as far as readers let it. With
+// the mode TRUNCATE the log is emptied, too.
+func (d *database) settle(mode string) {
 	c, err := openConn(d.path, 1<<10)
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	_ = c.Exec("PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(FULL)") // without it destroying is still right, but for a crash
+	_ = c.Exec("PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(" + mode + ")") // it can be done later
 }

@@ -150,6 +150,16 @@ func (t Tree) Descends(i, ancestor int) bool {
 	return i == ancestor
 }
 
+// Bodies returns the bodies of the leaves, or those of all other nodes.
+func (t Tree) Bodies(leaves bool) (bodies []int64) {
+	for i := range t {
+		if t[i].Body != 0 && t[i].Leaf == leaves {
+			bodies = append(bodies, t[i].Body)
+		}
+	}
+	return bodies
+}
+
 // AddChild appends a leaf below a node, or a root if parent is -1, and returns its index.
 func (t *Tree) AddChild(parent int, n Node) int {
 	if n.Parent = parent; parent >= 0 {
@@ -258,14 +268,50 @@ func (t *Tree) Stem(limit int) (bodies []int64) {
 			behind[p] = behind[i] + 1
 		}
 	}
+	for _, n := range t.keep(func(i int) bool { return behind[i] <= limit }) {
+		if n.Body != 0 {
+			bodies = append(bodies, n.Body)
+		}
+	}
+	return bodies
+}
+
+// Purge removes leaves, and the ancestors that no other leaf has, as if they
+// had never been. It returns which of the given revisions were leaves, and the
+// removed nodes. Other revisions are left alone, as in CouchDB.
+func (t *Tree) Purge(revs []couch.Rev) (purged []couch.Rev, dropped []Node) {
+	old := *t
+	kept := make([]bool, len(old))
+	for i := range old {
+		kept[i] = old[i].Leaf
+	}
+	for _, rev := range revs {
+		if i := old.Find(rev); i >= 0 && kept[i] {
+			kept[i] = false
+			purged = append(purged, rev)
+		}
+	}
+	if purged == nil {
+		return nil, nil
+	}
+	for i := len(old) - 1; i >= 0; i-- {
+		if p := old[i].Parent; kept[i] && p >= 0 {
+			kept[p] = true
+		}
+	}
+	return purged, t.keep(func(i int) bool { return kept[i] })
+}
+
+// keep removes the nodes that wanted does not name, and returns them. A node
+// whose parent goes becomes a root.
+func (t *Tree) keep(wanted func(i int) bool) (dropped []Node) {
+	old := *t
 	out := make(Tree, 0, len(old))
 	moved := make([]int, len(old))
 	for i, n := range old {
-		if behind[i] > limit {
+		if !wanted(i) {
 			moved[i] = -1
-			if n.Body != 0 {
-				bodies = append(bodies, n.Body)
-			}
+			dropped = append(dropped, n)
 			continue
 		}
 		if n.Parent >= 0 {
@@ -275,5 +321,5 @@ func (t *Tree) Stem(limit int) (bodies []int64) {
 		out = append(out, n)
 	}
 	*t = out
-	return bodies
+	return dropped
 }
