@@ -2,13 +2,17 @@ package hub
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
+	"encoding/json"
 	"errors"
-	"sync/atomic"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -21,94 +25,271 @@ type user struct {
 
 const roleAdmin = "_admin"
 
-func (u *user) admin() bool {
-	for _, r := range u.Roles {
-		if r == roleAdmin {
-			return true
-		}
-	}
-	return false
-}
+func (u *user) admin() bool { return slices.Contains(u.Roles, roleAdmin) }
 
-// accounts knows who may log in.
-type accounts interface {
-	// login returns the user with this name and password; unauthorized (401) if there is none.
-	login(ctx context.Context, name, password string) (*user, error)
-	// find returns the user that a session names and the salt of its
-	// password, which a session does not outlive; nil if there is none.
-	find(ctx context.Context, name string) (*user, []byte)
+// An account is a user who may log in with a password.
+type account struct {
+	user
+	hash passwordHash // zero: no password is right
+	doc  *couch.Doc   // in _users; nil for an administrator of the configuration
 }
 
 var errLogin = couch.Unauthorized("Name or password is incorrect.")
 
-// iterations of PBKDF2-SHA256, as in CouchDB 3.5; tests take fewer.
-var iterations = 600_000
+// How much is remembered of accounts, and how long the document of one is
+// believed to be unchanged: another process may write it.
+const (
+	maxRemembered = 10_000
+	accountTTL    = time.Second
+)
 
-// An adminAccount is accounts of one: the administrator of the configuration.
-type adminAccount struct {
-	name string
-	salt []byte
-	hash []byte
-	// A right password is known again by a keyed hash, so that only wrong ones
-	// and the first right one cost the 100 ms of PBKDF2.
-	key   []byte
-	known atomic.Pointer[[sha256.Size]byte]
-	busy  chan struct{} // one PBKDF2 at a time: guessing must not take all processors
+// accounts knows who may log in: the administrators of the configuration, and
+// the users of the database _users.
+type accounts struct {
+	store   couch.Store
+	admins  map[string]*account
+	hasher  *hasher
+	lockout *lockout
+	dummy   passwordHash // costs what a user's costs, so that time does not tell who exists
+	key     []byte       // of tags
+	flight  singleflight.Group
+
+	mu     sync.Mutex
+	known  map[string][sha256.Size]byte // by name: the tag of the password that was right last
+	cached map[string]cachedAccount
+	gen    int // counts forget, so that what was read before it is not cached after it
 }
 
-func newAdminAccount(a Admin) (*adminAccount, error) {
-	if a.Name == "" || a.Password == "" {
-		return nil, errors.New("the administrator needs a name and a password")
+type cachedAccount struct {
+	account *account // nil: there is none
+	until   time.Time
+}
+
+func newAccounts(store couch.Store, admins []Admin) (*accounts, error) {
+	a := &accounts{store: store, admins: map[string]*account{}, hasher: newHasher(), lockout: newLockout(), key: make([]byte, 32),
+		known: map[string][sha256.Size]byte{}, cached: map[string]cachedAccount{}}
+	_, _ = rand.Read(a.key) // cannot fail
+	a.dummy = passwordHash{Scheme: "pbkdf2", PRF: "sha256", Salt: "none", Iterations: iterations}
+	for _, adm := range admins {
+		if adm.Name == "" || adm.Password == "" {
+			return nil, errors.New("an administrator needs a name and a password")
+		}
+		hash, ok := parsePasswordHash(adm.Password)
+		if !ok {
+			var err error
+			if hash, err = hashPassword(adm.Password); err != nil {
+				return nil, err
+			}
+		}
+		a.admins[adm.Name] = &account{user: user{adm.Name, []string{roleAdmin}}, hash: hash}
 	}
-	out := &adminAccount{name: a.Name, salt: make([]byte, 16), key: make([]byte, 32), busy: make(chan struct{}, 1)}
-	_, _ = rand.Read(out.salt) // cannot fail
-	_, _ = rand.Read(out.key)
-	var err error
-	out.hash, err = out.derive(a.Password)
-	return out, err
+	return a, nil
 }
 
-func (a *adminAccount) derive(password string) ([]byte, error) {
-	return pbkdf2.Key(sha256.New, password, a.salt, iterations, sha256.Size)
-}
-
-// tag is a keyed hash of a name and password that are right together.
-func (a *adminAccount) tag(name, password string) (out [sha256.Size]byte) {
-	m := hmac.New(sha256.New, a.key)
-	m.Write([]byte(name + "\x00" + password))
-	m.Sum(out[:0])
-	return out
-}
-
-func (a *adminAccount) login(ctx context.Context, name, password string) (*user, error) {
-	tag := a.tag(name, password)
-	if known := a.known.Load(); known != nil && subtle.ConstantTimeCompare(known[:], tag[:]) == 1 {
-		return a.user(), nil
+// find returns the account of this name, nil if there is none.
+func (a *accounts) find(ctx context.Context, name string) (*account, error) {
+	if acc := a.admins[name]; acc != nil {
+		return acc, nil
 	}
-	select {
-	case a.busy <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	a.mu.Lock()
+	c, ok := a.cached[name]
+	gen := a.gen
+	a.mu.Unlock()
+	if ok && time.Now().Before(c.until) {
+		return c.account, nil
 	}
-	defer func() { <-a.busy }()
-	hash, err := a.derive(password)
+	acc, err := a.read(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	// Both are compared whoever the name is, so that time does not tell which was wrong.
-	right := subtle.ConstantTimeCompare(hash, a.hash) & subtle.ConstantTimeCompare([]byte(name), []byte(a.name))
-	if right != 1 {
-		return nil, errLogin
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if gen == a.gen {
+		if len(a.cached) >= maxRemembered {
+			clear(a.cached)
+		}
+		a.cached[name] = cachedAccount{acc, time.Now().Add(accountTTL)}
 	}
-	a.known.Store(&tag)
-	return a.user(), nil
+	return acc, nil
 }
 
-func (a *adminAccount) find(_ context.Context, name string) (*user, []byte) {
-	if subtle.ConstantTimeCompare([]byte(name), []byte(a.name)) != 1 {
+// forget makes the next find read the account again.
+func (a *accounts) forget(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gen++
+	delete(a.cached, name)
+}
+
+func (a *accounts) read(ctx context.Context, name string) (*account, error) {
+	if couch.ValidID(userPrefix+name) != nil {
 		return nil, nil
 	}
-	return a.user(), a.salt
+	db, err := a.store.Open(ctx, usersDatabase)
+	if err == nil {
+		var doc *couch.Doc
+		if doc, err = db.Get(ctx, userPrefix+name, couch.GetOptions{}); err == nil {
+			return accountOf(doc), nil
+		}
+	}
+	if errors.Is(err, couch.ErrNotFound) {
+		return nil, nil
+	}
+	return nil, err
 }
 
-func (a *adminAccount) user() *user { return &user{Name: a.name, Roles: []string{roleAdmin}} }
+// accountOf reads a user document, nil if it is none. One with a second factor
+// cannot log in here.
+func accountOf(doc *couch.Doc) *account {
+	m, err := parseMembers(doc.Body)
+	if err != nil {
+		return nil
+	}
+	a := &account{doc: doc}
+	var ok bool
+	if a.Name, ok = m.text("name"); !ok || doc.ID != userPrefix+a.Name {
+		return nil
+	}
+	var roles []string
+	if json.Unmarshal(m.get("roles"), &roles) == nil {
+		a.Roles = slices.DeleteFunc(roles, func(r string) bool { return strings.HasPrefix(r, "_") })
+	}
+	if m.get("totp") == nil {
+		a.hash = hashOf(m)
+	}
+	return a
+}
+
+// hashOf reads the password of a user document; documents of CouchDB 1.2 do not name the scheme.
+func hashOf(m members) passwordHash {
+	var p passwordHash
+	p.Scheme, _ = m.text("password_scheme")
+	p.Salt, _ = m.text("salt")
+	switch p.Scheme {
+	case "pbkdf2":
+		p.Key, _ = m.text("derived_key")
+		if p.PRF, _ = m.text("pbkdf2_prf"); p.PRF == "" {
+			p.PRF = "sha"
+		}
+		_ = json.Unmarshal(m.get("iterations"), &p.Iterations) // 0 if it is no number
+	case "simple", "":
+		p.Scheme = "simple"
+		p.Key, _ = m.text("password_sha")
+	}
+	if p.Key == "" {
+		return passwordHash{}
+	}
+	return p
+}
+
+// setHash writes the password into a user document as CouchDB 3.5 does.
+func setHash(m members, p passwordHash) members {
+	m = m.remove("password").remove("password_sha")
+	m = m.set("password_scheme", p.Scheme)
+	m = m.set("pbkdf2_prf", p.PRF)
+	m = m.set("salt", p.Salt)
+	m = m.set("iterations", p.Iterations)
+	return m.set("derived_key", p.Key)
+}
+
+// login returns the user with this name and password. Errors: unauthorized
+// (401), forbidden (403) after too many failures, 429 when too many are trying.
+func (a *accounts) login(ctx context.Context, from netip.Addr, name, password string) (*user, error) {
+	if err := a.lockout.check(from, name); err != nil {
+		return nil, err
+	}
+	acc, err := a.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	hash := a.dummy
+	if acc != nil && acc.hash.Scheme != "" {
+		hash = acc.hash
+	}
+	tag := hash.tag(a.key, name, password)
+	if acc != nil && a.isKnown(name, tag) {
+		return &acc.user, nil
+	}
+	for { // requests that come at once with the same password are one log-in
+		_, err, _ := a.flight.Do(from.String()+string(tag[:]), func() (any, error) {
+			return nil, a.check(ctx, from, name, password, acc, hash)
+		})
+		if err != nil && ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+			continue // the request that did the work has gone
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &acc.user, nil
+	}
+}
+
+// check derives and compares, at the same cost whether the account exists or not.
+func (a *accounts) check(ctx context.Context, from netip.Addr, name, password string, acc *account, hash passwordHash) error {
+	if err := a.lockout.begin(from, name); err != nil {
+		return err
+	}
+	var right bool
+	var better passwordHash
+	var failed error
+	err := a.hasher.do(ctx, from, func() {
+		right, failed = hash.verify(password)
+		switch right = right && acc != nil; {
+		case right && acc.doc != nil && hash.weak():
+			better, failed = hashPassword(password)
+		case !right && hash.cheap():
+			_, _ = a.dummy.verify(password)
+		}
+	})
+	if err = errors.Join(err, failed); err != nil {
+		a.lockout.undo(from, name)
+		return err
+	}
+	if !right {
+		return errLogin
+	}
+	a.lockout.right(from, name)
+	if better.Scheme != "" {
+		hash = a.upgrade(ctx, acc, hash, better)
+	}
+	a.remember(name, hash.tag(a.key, name, password))
+	return nil
+}
+
+// upgrade writes a better hash of the same password into the user's document
+// (as CouchDB's upgrade_hash_on_auth does) and returns the hash that is kept. If
+// it cannot be written now, it will be at another log-in.
+func (a *accounts) upgrade(ctx context.Context, acc *account, old, better passwordHash) passwordHash {
+	m, err := parseMembers(acc.doc.Body)
+	if err != nil {
+		return old
+	}
+	db, err := a.store.Open(ctx, usersDatabase)
+	if err != nil {
+		return old
+	}
+	doc := *acc.doc
+	doc.Body = setHash(m, better).object()
+	res, err := db.BulkDocs(ctx, []*couch.Doc{&doc}, couch.WriteOptions{})
+	if err != nil || len(res) == 0 || res[0].Err != nil {
+		return old
+	}
+	a.forget(acc.Name)
+	return better
+}
+
+func (a *accounts) isKnown(name string, tag [sha256.Size]byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, ok := a.known[name]
+	return ok && known == tag // a keyed hash: how long the comparison takes tells nothing
+}
+
+func (a *accounts) remember(name string, tag [sha256.Size]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.known) >= maxRemembered {
+		clear(a.known)
+	}
+	a.known[name] = tag
+}

@@ -2,7 +2,10 @@ package hub
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
+	"net/netip"
+	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
@@ -11,7 +14,8 @@ import (
 // A login is what a request was found to be: who makes it, and how that was shown.
 type login struct {
 	user
-	by string // "default" (Basic), "cookie", "" for nobody
+	by   string // "cookie", "jwt", "default" (Basic), "" for nobody
+	from netip.Addr
 }
 
 type loginKey struct{}
@@ -25,12 +29,13 @@ func loginOf(ctx context.Context) *login {
 	return l
 }
 
-// authenticated finds out who makes a request. Nobody in particular may ask what
-// the server is, and log in; where there are no accounts everybody is an administrator.
+// authenticated finds out who makes a request, in the order of CouchDB's
+// authentication handlers: by a session's cookie, a token, a password. Where there
+// are no administrators, nobody in particular is one.
 func (h *Hub) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l, err := h.login(w, r)
-		if err == nil && l.by == "" && h.accounts != nil && !isPath(r, "/") && !isPath(r, "/_up") && !isPath(r, "/_session") {
+		if err == nil && l.by == "" && h.c.RequireUser && !l.admin() && !isPath(r, "/") && !isPath(r, "/_up") && !isPath(r, "/_session") {
 			err = couch.Unauthorized("Authentication required.")
 		}
 		if err != nil {
@@ -42,20 +47,55 @@ func (h *Hub) authenticated(next http.Handler) http.Handler {
 }
 
 func (h *Hub) login(w http.ResponseWriter, r *http.Request) (*login, error) {
-	if h.accounts == nil {
-		return &login{user: user{Roles: []string{roleAdmin}}}, nil
+	from := clientKey(r)
+	u, err := h.sessionUser(w, r)
+	if err != nil {
+		return nil, err
 	}
-	if name, password, ok := r.BasicAuth(); ok {
-		u, err := h.accounts.login(r.Context(), name, password)
+	if u != nil {
+		return &login{*u, "cookie", from}, nil
+	}
+	if header := r.Header.Get("Authorization"); header != "" {
+		if l, err := h.loginBy(r.Context(), header, from); l != nil || err != nil {
+			return l, err
+		}
+	}
+	if h.open() {
+		return &login{user: user{Roles: []string{roleAdmin}}, from: from}, nil
+	}
+	return &login{from: from}, nil
+}
+
+// open reports whether there are no administrators, so that everybody is one.
+func (h *Hub) open() bool { return len(h.accounts.admins) == 0 }
+
+// loginBy reads an Authorization header. It returns nil if that stands for nobody.
+func (h *Hub) loginBy(ctx context.Context, header string, from netip.Addr) (*login, error) {
+	scheme, value, _ := strings.Cut(header, " ")
+	value = strings.TrimSpace(value)
+	switch {
+	case strings.EqualFold(scheme, "Bearer") && h.tokens != nil:
+		u, err := h.tokens.user(value)
 		if err != nil {
 			return nil, err
 		}
-		return &login{*u, "default"}, nil
+		return &login{*u, "jwt", from}, nil
+	case !strings.EqualFold(scheme, "Basic"):
+		return nil, couch.BadRequest("Authorization header is invalid")
 	}
-	if u := h.sessionUser(w, r); u != nil {
-		return &login{*u, "cookie"}, nil
+	b, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return nil, couch.BadRequest("Authorization header has invalid base64 value")
 	}
-	return &login{}, nil
+	name, password, ok := strings.Cut(string(b), ":")
+	if !ok || name == "_" && password == "_" { // CouchDB's way to log a browser out
+		return nil, nil
+	}
+	u, err := h.accounts.login(ctx, from, name, password)
+	if err != nil {
+		return nil, err
+	}
+	return &login{*u, "default", from}, nil
 }
 
 // refuse answers 401 and the like. A page's script is not made to show the
@@ -65,24 +105,6 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Status == http.StatusUnauthorized && r.Header.Get("Origin") == "" && (r.Header.Get("Sec-Fetch-Mode") == "" || r.Header.Get("Sec-Fetch-Mode") == "navigate") {
 		w.Header().Set("WWW-Authenticate", `Basic realm="server"`)
 	}
+	retryAfter(w, err)
 	couchhttp.WriteError(w, e)
-}
-
-// authorize is the hub's access rules: what changes the server or what a
-// database does is for administrators, the rest for whoever got this far.
-func (h *Hub) authorize(r *http.Request, a couchhttp.Access) error {
-	l := loginOf(r.Context())
-	if l.admin() {
-		return nil
-	}
-	switch a.Op {
-	case couchhttp.OpWelcome:
-		return nil
-	case couchhttp.OpInfo, couchhttp.OpRead, couchhttp.OpWriteDoc, couchhttp.OpReadLocal, couchhttp.OpWriteLocal:
-		if l.by != "" {
-			return nil
-		}
-		return couch.Unauthorized("You are not authorized to access this db.")
-	}
-	return couch.Unauthorized("You are not a server admin.")
 }

@@ -11,10 +11,10 @@ package hub
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -27,9 +27,30 @@ type Config struct {
 	UUID    string      // identifies the server across restarts; clients make it part of their checkpoints
 	Release string      // Loveseat's version, told by GET /
 
-	// Admin is the one account. nil: everybody may do everything, and only
-	// requests to a loopback host name are answered.
-	Admin *Admin
+	// Admin is the first administrator of the server, and Admins are further
+	// ones. If there is none, everybody may do everything, and only requests to a loopback
+	// host name are answered.
+	Admin  *Admin
+	Admins []Admin
+
+	JWT JWT // log-in by JSON Web Tokens
+
+	// SignUp lets everybody make an account: a document in _users. Otherwise administrators do.
+	SignUp bool
+	// UserDatabases gives each account a database of its own, which is named
+	// "userdb-" and the user's name in hexadecimal, as CouchDB's couch_peruser does.
+	UserDatabases bool
+	// RequireUser answers nobody who has not logged in, whatever the _security of a database says.
+	RequireUser bool
+	// OpenMetrics lets everybody read /_metrics. Otherwise administrators do.
+	OpenMetrics bool
+
+	// Secret signs the cookies of sessions; servers that share accounts may share it. nil:
+	// a random one, so that sessions end with the hub.
+	Secret []byte
+	// TrustedProxies are the reverse proxies whose X-Forwarded-For and
+	// X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
 
 	// Database is the name of the hub database, made if it is missing. "": "hub".
 	Database string
@@ -41,20 +62,27 @@ type Config struct {
 	// SessionTimeout is how long a cookie session lasts without use. 0: 10 minutes, as in CouchDB.
 	SessionTimeout time.Duration
 
+	Service Service // hub databases, quotas, ICE
+
 	Limits  couchhttp.Limits
 	TempDir string       // see [couchhttp.ServerOptions]
 	Logger  *slog.Logger // requests at debug level, failures above. nil: slog.Default
 }
 
-// Admin is the administrator's account.
+// Admin is an administrator's account. The password is in clear text or, better,
+// what [HashPassword] made of it.
 type Admin struct{ Name, Password string }
 
 // A Hub serves the API under the hub's policy. It is an [http.Handler].
 type Hub struct {
 	c        Config
 	api      *couchhttp.Server
-	accounts accounts // nil: no accounts, everything is allowed
+	accounts *accounts
+	tokens   *tokens // nil: none are taken
+	security *securities
 	sessions *sessions
+	metrics  *metrics
+	service  *service
 	origins  map[string]bool
 	handler  http.Handler
 }
@@ -70,7 +98,7 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	if c.SessionTimeout <= 0 {
 		c.SessionTimeout = 10 * time.Minute
 	}
-	h := &Hub{c: c, sessions: newSessions(c.SessionTimeout), origins: map[string]bool{}}
+	h := &Hub{c: c, sessions: newSessions(c.SessionTimeout, c.Secret), security: newSecurities(c.Store), origins: map[string]bool{}}
 	for _, o := range c.Origins {
 		origin, err := parseOrigin(o)
 		if err != nil {
@@ -78,48 +106,30 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 		}
 		h.origins[origin] = true
 	}
-	if c.Admin != nil {
-		a, err := newAdminAccount(*c.Admin)
-		if err != nil {
-			return nil, err
-		}
-		h.accounts = a
+	if err := h.newAccounts(ctx); err != nil {
+		return nil, err
 	}
-	if err := ensureDatabase(ctx, c.Store, c.Database); err != nil {
-		return nil, fmt.Errorf("hub database %q: %w", c.Database, err)
+	var err error
+	if h.service, err = serviceOf(ctx, &c); err != nil {
+		return nil, err
 	}
 	h.api = couchhttp.NewServer(couchhttp.ServerOptions{
-		Store: c.Store, UUID: c.UUID, Release: c.Release, Authorize: h.authorize,
+		Store: h.service.store(&guardedStore{c.Store, h}), UUID: c.UUID, Release: c.Release, Authorize: h.guard,
 		Limits: c.Limits, Logger: c.Logger, TempDir: c.TempDir,
 	})
-	h.handler = h.logged(h.checkHost(h.cors(h.authenticated(h.routes()))))
+	h.metrics = h.newMetrics()
+	h.handler = h.forwarded(h.logged(h.checkHost(h.cors(h.authenticated(h.limited(h.proven(h.routes())))))))
 	return h, nil
-}
-
-func ensureDatabase(ctx context.Context, store couch.Store, name string) error {
-	_, err := store.Open(ctx, name)
-	if errors.Is(err, couch.ErrNotFound) {
-		err = store.Create(ctx, name)
-	}
-	return err
-}
-
-// routes sends /_session to the hub and everything else to the API.
-func (h *Hub) routes() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isPath(r, "/_session") {
-			h.session(w, r)
-			return
-		}
-		h.api.ServeHTTP(w, r)
-	})
 }
 
 // ServeHTTP answers one request.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.handler.ServeHTTP(w, r) }
 
 // Close ends waiting changes feeds, and later ones at once, so that a server can shut down.
-func (h *Hub) Close() error { return h.api.Close() }
+func (h *Hub) Close() error {
+	h.service.close()
+	return h.api.Close()
+}
 
 // grace is how long requests under way have to finish when the server stops.
 const grace = 10 * time.Second

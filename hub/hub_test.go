@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 // A server is a hub on a port of its own.
 type server struct {
 	t    *testing.T
+	hub  *Hub
 	url  string
 	stop func() // returns when Serve has
 }
@@ -51,7 +52,7 @@ func start(t *testing.T, c Config) *server {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ctx, ln) }()
-	s := &server{t: t, url: "http://" + ln.Addr().String()}
+	s := &server{t: t, hub: h, url: "http://" + ln.Addr().String()}
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
@@ -139,7 +140,7 @@ func TestWelcome(t *testing.T) {
 	if w.CouchDB != "Welcome" || w.Version != "3.5.2" || len(w.UUID) != 32 || w.Vendor.Name != "Loveseat" || w.Vendor.Version != "9.9" || w.Features == nil {
 		t.Errorf("%+v", w)
 	}
-	if a := s.do("GET", "/_all_dbs", ""); string(a.body) != `["hub"]`+"\n" {
+	if a := s.do("GET", "/_all_dbs", ""); string(a.body) != `["_users","hub"]`+"\n" {
 		t.Errorf("%s", a.body)
 	}
 	if a := s.do("HEAD", "/hub", ""); a.StatusCode != 200 || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "must-revalidate" {

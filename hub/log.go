@@ -11,15 +11,17 @@ import (
 
 // logged gives each request an id, told in X-Couch-Request-ID, and writes a line
 // when it has been answered. Only the path of the URL is written: no query, no
-// header, nothing that could be a secret.
+// header, nothing that could be a secret. What is counted is counted here too.
 func (h *Hub) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := strconv.FormatUint(rand.Uint64(), 36)
 		w.Header().Set("X-Couch-Request-ID", id)
 		level := slog.LevelDebug
 		lw := &loggedWriter{ResponseWriter: w}
-		start := time.Now()
+		start, feed := time.Now(), isFeed(r)
+		h.metrics.begin(feed)
 		defer func() {
+			h.metrics.end(r.Method, lw.status, feed, time.Since(start))
 			if lw.status >= 500 {
 				level = slog.LevelError
 			}

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,27 +25,31 @@ import (
 const cookieName = "AuthSession"
 
 // sessions makes and checks cookies. They are signed, not kept: name, time and a
-// MAC over both with a key of this process, so that a restart ends all sessions.
+// MAC over both, whose key is the hub's secret and the salt of the user's
+// password, so that a new password ends them.
 type sessions struct {
 	key     []byte
 	timeout time.Duration
 	now     func() time.Time
 }
 
-func newSessions(timeout time.Duration) *sessions {
-	s := &sessions{key: make([]byte, 32), timeout: timeout, now: time.Now}
-	_, _ = rand.Read(s.key) // cannot fail
-	return s
+// newSessions returns sessions of a secret, nil for a random one.
+func newSessions(timeout time.Duration, secret []byte) *sessions {
+	if len(secret) == 0 {
+		secret = make([]byte, 32)
+		_, _ = rand.Read(secret) // cannot fail
+	}
+	return &sessions{key: secret, timeout: timeout, now: time.Now}
 }
 
 // token is base64url("name:TIME:" MAC), TIME the hexadecimal Unix time of its making.
-func (s *sessions) token(name string, salt []byte) string {
+func (s *sessions) token(name, salt string) string {
 	text := name + ":" + strings.ToUpper(strconv.FormatInt(s.now().Unix(), 16))
 	return base64.RawURLEncoding.EncodeToString([]byte(text + ":" + string(s.mac(text, salt))))
 }
 
-func (s *sessions) mac(text string, salt []byte) []byte {
-	m := hmac.New(sha256.New, append(append([]byte{}, s.key...), salt...))
+func (s *sessions) mac(text, salt string) []byte {
+	m := hmac.New(sha256.New, slices.Concat(s.key, []byte(salt)))
 	m.Write([]byte(text))
 	return m.Sum(nil)
 }
@@ -66,7 +71,7 @@ func (s *sessions) read(token string) (name, text string, made time.Time, mac []
 }
 
 // age returns how old a verified token is; ok is false if it is none of ours, or too old.
-func (s *sessions) verify(text string, made time.Time, mac, salt []byte) (age time.Duration, ok bool) {
+func (s *sessions) verify(text string, made time.Time, mac []byte, salt string) (age time.Duration, ok bool) {
 	if !hmac.Equal(mac, s.mac(text, salt)) {
 		return 0, false
 	}
@@ -74,33 +79,38 @@ func (s *sessions) verify(text string, made time.Time, mac, salt []byte) (age ti
 	return age, age < s.timeout && age > -time.Minute
 }
 
+var errCookie = couch.BadRequest("Malformed AuthSession cookie. Please clear your cookies.")
+
 // sessionUser returns whose session a request's cookie is, nil if it has none. A
 // session in use is renewed when a tenth of its time is over.
-func (h *Hub) sessionUser(w http.ResponseWriter, r *http.Request) *user {
+func (h *Hub) sessionUser(w http.ResponseWriter, r *http.Request) (*user, error) {
 	c, err := r.Cookie(cookieName)
-	if err != nil {
-		return nil
+	if err != nil || c.Value == "" || isPath(r, "/_session") && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return nil, nil // whatever the cookie is, one may log in and out
 	}
 	name, text, made, mac, ok := h.sessions.read(c.Value)
 	if !ok {
-		return nil
+		return nil, errCookie
 	}
-	u, salt := h.accounts.find(r.Context(), name)
-	if u == nil {
-		return nil
+	acc, err := h.accounts.find(r.Context(), name)
+	if acc == nil || err != nil {
+		return nil, err
 	}
-	age, ok := h.sessions.verify(text, made, mac, salt)
+	age, ok := h.sessions.verify(text, made, mac, acc.hash.Salt)
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	if age > h.sessions.timeout/10 && !isPath(r, "/_session") {
-		h.setCookie(w, r, h.sessions.token(name, salt))
+	if age > h.sessions.timeout/10 {
+		h.setCookie(w, r, h.sessions.token(name, acc.hash.Salt))
 	}
-	return u
+	return &acc.user, nil
 }
 
 func (h *Hub) setCookie(w http.ResponseWriter, r *http.Request, token string) {
 	c := &http.Cookie{Name: cookieName, Value: token, Path: "/", HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode, MaxAge: int(h.sessions.timeout.Seconds())}
+	if origin := r.Header.Get("Origin"); c.Secure && origin != "" && !sameOrigin(r, origin) && h.allowed(origin) {
+		c.SameSite = http.SameSiteNoneMode // a page of another site that is allowed here
+	}
 	if token == "" {
 		c.MaxAge = -1
 	}
@@ -118,15 +128,16 @@ func (h *Hub) session(w http.ResponseWriter, r *http.Request) {
 	case http.MethodDelete:
 		h.setCookie(w, r, "")
 		couchhttp.WriteJSON(w, http.StatusOK, []byte(`{"ok":true}`))
-	default:
-		w.Header().Set("Allow", "DELETE,GET,HEAD,POST")
-		couchhttp.WriteError(w, &couch.Error{Status: 405, Code: "method_not_allowed", Reason: "Only DELETE,GET,HEAD,POST allowed"})
 	}
 }
 
 func (h *Hub) tellSession(w http.ResponseWriter, r *http.Request) {
 	l := loginOf(r.Context())
-	info := map[string]any{"authentication_handlers": []string{"cookie", "default"}}
+	handlers := []string{"cookie", "default"}
+	if h.tokens != nil {
+		handlers = []string{"cookie", "jwt", "default"}
+	}
+	info := map[string]any{"authentication_handlers": handlers}
 	if l.by != "" {
 		info["authenticated"] = l.by
 	}
@@ -145,22 +156,40 @@ func roles(u *user) []string {
 }
 
 func (h *Hub) startSession(w http.ResponseWriter, r *http.Request) {
-	name, password, err := credentials(r)
-	if err == nil && h.accounts == nil {
-		err = errLogin
-	}
-	var u *user
-	if err == nil {
-		u, err = h.accounts.login(r.Context(), name, password)
-	}
+	u, salt, err := h.passwordLogin(r)
 	if err != nil {
 		h.setCookie(w, r, "")
+		retryAfter(w, err)
 		couchhttp.WriteError(w, couch.AsError(err))
 		return
 	}
-	_, salt := h.accounts.find(r.Context(), u.Name)
 	h.setCookie(w, r, h.sessions.token(u.Name, salt))
 	writeValue(w, map[string]any{"ok": true, "name": u.Name, "roles": roles(u)})
+}
+
+func (h *Hub) passwordLogin(r *http.Request) (u *user, salt string, err error) {
+	name, password, err := credentials(r)
+	if err != nil {
+		return nil, "", err
+	}
+	if u, err = h.accounts.login(r.Context(), clientKey(r), name, password); err != nil {
+		return nil, "", err
+	}
+	acc, err := h.accounts.find(r.Context(), name) // again: the log-in may have changed the salt
+	if acc == nil && err == nil {
+		err = errLogin
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return u, acc.hash.Salt, nil
+}
+
+// retryAfter tells how long to wait, if the error says so.
+func retryAfter(w http.ResponseWriter, err error) {
+	if after := couch.RetryAfter(err); after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(after.Seconds()+1)))
+	}
 }
 
 // credentials reads name and password from a JSON or form body.

@@ -19,7 +19,8 @@ var version = "dev"
 
 // Main is one run of the program. Tests start it in-process.
 type Main struct {
-	Args   []string // without the program's name
+	Args   []string  // without the program's name
+	Stdin  io.Reader // passwords are read from it; nil: there is none
 	Stdout io.Writer
 	Stderr io.Writer
 	Getenv func(string) string
@@ -32,7 +33,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	m := &Main{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
+	m := &Main{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
 	os.Exit(m.Run(ctx))
 }
 
@@ -64,14 +65,13 @@ its database "hub" and find each other there.
 
 Without --admin everybody who reaches it may do everything, so it then listens on
 loopback only. Each flag may be set in the environment too: LOVESEAT_ADDR,
-LOVESEAT_DATA, LOVESEAT_ADMIN and so on. That is the better place for a password,
-which other users of the machine can read from a command line.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown argument %q: everything is said by flags", args[0])}
-			}
-			return nil
-		},
+LOVESEAT_DATA, LOVESEAT_ADMIN and so on, and in the TOML file that --config names:
+addr, data, admin. The command line goes before the environment, and that before the
+file. 'hubserver config' prints what is in force.
+
+A password is best kept in the environment or the file: other users of the machine can
+read it from a command line.`,
+		Args:          noArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
@@ -81,6 +81,15 @@ which other users of the machine can read from a command line.`,
 	root.SetOut(m.Stdout)
 	root.SetErr(m.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	m.f.register(root)
+	m.f.register(root.PersistentFlags())
+	root.AddCommand(m.configCommand(), m.userCommand(), m.backupCommand(), m.restoreCommand())
+	root.CompletionOptions.DisableDefaultCmd = true
 	return root
+}
+
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown argument %q", args[0])}
+	}
+	return nil
 }

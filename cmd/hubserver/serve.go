@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,19 +16,25 @@ import (
 
 func (m *Main) serve(cmd *cobra.Command) (err error) {
 	ctx := cmd.Context()
-	if err := fromEnv(cmd.Flags(), m.Getenv); err != nil {
+	from, err := m.settle(cmd.Flags())
+	if err != nil {
 		return err
 	}
 	logger, err := m.logger()
 	if err != nil {
 		return err
 	}
-	admin, err := m.f.account()
+	admins, err := m.f.admins()
 	if err != nil {
 		return err
 	}
-	if err := m.f.checkOpen(admin); err != nil {
+	if err := m.f.checkOpen(admins); err != nil {
 		return err
+	}
+	if from["admin"] == fromFile {
+		if m.f.admin, err = hashAdmins(m.f.config, m.f.admin); err != nil {
+			logger.Warn("a password in the configuration file cannot be replaced by its hash", "file", m.f.config, "err", err)
+		}
 	}
 	// The address first: a second hub must not touch the databases of the one that runs.
 	ln, err := listen(ctx, m.f.addr)
@@ -37,17 +42,40 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer ln.Close()
-	store, err := localdb.OpenStore(m.f.data, localdb.Options{})
-	if err != nil {
-		return fmt.Errorf("the databases in %s cannot be opened: %w", m.f.data, err)
+	if ln, err = m.listenTLS(ln, logger); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	h, err := hub.New(ctx, hub.Config{Store: store, UUID: store.UUID(), Release: version, Admin: admin, Origins: m.f.origins, Logger: logger})
+	store, err := m.openServed(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+	config := hub.Config{Store: store.Store, UUID: store.uuid, Release: version, Origins: m.f.origins, Logger: logger}
+	if err := m.f.accounts(ctx, &config); err != nil {
+		return err
+	}
+	turn, err := m.f.service.configure(&config)
+	if err != nil {
+		return err
+	}
+	if turn != nil {
+		defer turn.Close()
+	}
+	h, err := hub.New(ctx, config)
 	if err != nil {
 		return err
 	}
 	m.announce(ln.Addr())
 	return h.Serve(ctx, ln)
+}
+
+// openStore opens the databases.
+func (m *Main) openStore() (*localdb.Store, error) {
+	store, err := localdb.OpenStore(m.f.data, localdb.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("the databases in %s cannot be opened: %w", m.f.data, err)
+	}
+	return store, nil
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -64,14 +92,15 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 
 // announce says where the hub is and what to try next.
 func (m *Main) announce(a net.Addr) {
-	url := "http://" + a.String()
+	scheme, host := "http://", a.String()
+	if m.f.tlsCert != "" {
+		scheme = "https://"
+	}
 	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		url = fmt.Sprintf("http://127.0.0.1:%d", tcp.Port)
+		host = fmt.Sprintf("127.0.0.1:%d", tcp.Port)
 	}
-	data, err := filepath.Abs(m.f.data)
-	if err != nil {
-		data = m.f.data
-	}
+	url := scheme + host
+	data := m.f.service.place(m.f.data)
 	if m.f.json {
 		line, _ := json.Marshal(map[string]string{"event": "listening", "url": url, "data": data}) // strings only: cannot fail
 		_, _ = fmt.Fprintf(m.Stdout, "%s\n", line)

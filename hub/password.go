@@ -1,0 +1,142 @@
+package hub
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+)
+
+// iterations of PBKDF2-SHA256 for new passwords, as in CouchDB 3.5; tests take fewer.
+var iterations = 600_000
+
+// maxIterations bounds what verifying one password may cost: a user writes the
+// number into a document.
+const maxIterations = 5_000_000
+
+// A passwordHash is what is kept of a password, in the terms of CouchDB's user
+// documents. The zero value is the hash of no password.
+//
+// https://docs.couchdb.org/en/stable/intro/security.html#users-documents
+type passwordHash struct {
+	Scheme     string // "pbkdf2", or "simple": SHA-1 of password and salt, as CouchDB 1.2 and older made it
+	PRF        string // of pbkdf2: "sha", "sha224", "sha256", "sha384", "sha512"
+	Salt       string // used as it is written
+	Iterations int
+	Key        string // derived_key or password_sha, hexadecimal
+}
+
+// prfs are the hash functions of PBKDF2, by CouchDB's names. CouchDB older than 3.4 names none and means SHA-1.
+var prfs = map[string]func() hash.Hash{
+	"sha": sha1.New, "sha224": sha256.New224, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New,
+}
+
+// hashPassword makes the hash that a new password gets. It takes long; see [hasher].
+func hashPassword(password string) (passwordHash, error) {
+	var salt [16]byte
+	_, _ = rand.Read(salt[:]) // cannot fail
+	p := passwordHash{Scheme: "pbkdf2", PRF: "sha256", Salt: hex.EncodeToString(salt[:]), Iterations: iterations}
+	key, err := p.derive(password)
+	p.Key = hex.EncodeToString(key)
+	return p, err
+}
+
+func (p *passwordHash) derive(password string) ([]byte, error) {
+	switch p.Scheme {
+	case "simple":
+		sum := sha1.Sum([]byte(password + p.Salt))
+		return sum[:], nil
+	case "pbkdf2":
+		prf, ok := prfs[p.PRF]
+		if !ok || p.Iterations < 1 {
+			return nil, fmt.Errorf("a password is kept by an unknown PBKDF2: %q, %d iterations", p.PRF, p.Iterations)
+		}
+		if p.Iterations > maxIterations {
+			return nil, couch.Forbidden("Iteration count is too high for this server")
+		}
+		return pbkdf2.Key(prf, password, []byte(p.Salt), p.Iterations, prf().Size())
+	}
+	return nil, fmt.Errorf("a password is kept by an unknown scheme %q", p.Scheme)
+}
+
+// verify reports whether password is the one. The comparison takes the same time wherever they differ.
+func (p *passwordHash) verify(password string) (bool, error) {
+	got, err := p.derive(password)
+	if err != nil {
+		return false, err
+	}
+	want, err := hex.DecodeString(p.Key)
+	return err == nil && subtle.ConstantTimeCompare(got, want) == 1, nil
+}
+
+// weak reports whether a new password would be kept better.
+func (p *passwordHash) weak() bool {
+	return p.Scheme != "pbkdf2" || p.PRF == "sha" || p.PRF == "sha224" || p.Iterations < iterations
+}
+
+// cheap reports whether verifying takes noticeably less time than of a new password.
+func (p *passwordHash) cheap() bool { return p.weak() }
+
+// tag is a keyed hash of all that makes a log-in right, so that a right password
+// is known again without the cost of deriving, as long as it has not changed.
+func (p *passwordHash) tag(key []byte, name, password string) (out [sha256.Size]byte) {
+	m := hmac.New(sha256.New, key)
+	for _, s := range []string{name, p.Scheme, p.PRF, p.Salt, p.Key} {
+		m.Write([]byte(s + "\x00"))
+	}
+	m.Write([]byte(password))
+	m.Sum(out[:0])
+	return out
+}
+
+// String writes the hash as CouchDB's configuration does for server administrators.
+func (p passwordHash) String() string {
+	if p.Scheme == "simple" {
+		return "-hashed-" + p.Key + "," + p.Salt
+	}
+	return fmt.Sprintf("-pbkdf2:%s-%s,%s,%d", p.PRF, p.Key, p.Salt, p.Iterations)
+}
+
+// parsePasswordHash reads what String writes, and "-pbkdf2-…" of CouchDB older
+// than 3.4. ok is false for a password in clear text.
+func parsePasswordHash(s string) (p passwordHash, ok bool) {
+	if rest, ok := strings.CutPrefix(s, "-hashed-"); ok {
+		p.Scheme = "simple"
+		p.Key, p.Salt, ok = strings.Cut(rest, ",")
+		return p, ok
+	}
+	rest, ok := strings.CutPrefix(s, "-pbkdf2")
+	prf, rest, cut := strings.Cut(rest, "-")
+	parts := strings.Split(rest, ",")
+	if !ok || !cut || len(parts) != 3 {
+		return passwordHash{}, false
+	}
+	p = passwordHash{Scheme: "pbkdf2", PRF: "sha", Key: parts[0], Salt: parts[1]}
+	if prf != "" {
+		p.PRF = strings.TrimPrefix(prf, ":")
+	}
+	n, err := strconv.Atoi(parts[2])
+	p.Iterations = n
+	return p, err == nil && prfs[p.PRF] != nil
+}
+
+// HashPassword returns the form in which [Admin.Password] is best kept in a
+// configuration file: "-pbkdf2:sha256-KEY,SALT,ITERATIONS", which CouchDB's
+// configuration takes too. A password that has such a form already is returned as it is.
+func HashPassword(password string) (string, error) {
+	if _, ok := parsePasswordHash(password); ok {
+		return password, nil
+	}
+	p, err := hashPassword(password)
+	return p.String(), err
+}

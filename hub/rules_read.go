@@ -1,0 +1,268 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/hubdoc"
+	"github.com/loveseat-db/loveseat/internal/mango"
+)
+
+// A ruledDB is a hub database as a caller sees and may use it. What the
+// caller may not see is answered for as if it were absent, whatever the way of asking.
+type ruledDB struct {
+	couch.DB
+	hub *hubDatabase
+	who caller
+}
+
+// seen reports whether the caller sees a document; byID: who knows the id of a
+// share may open it without seeing all of them.
+func (d *ruledDB) seen(ctx context.Context, doc *couch.Doc, byID bool) (bool, error) {
+	switch {
+	case d.who.admin:
+		return true, nil
+	case strings.HasPrefix(doc.ID, hubdoc.SharePrefix):
+		if d.who.may(d.hub.List) || byID && d.who.may(d.hub.Open) {
+			return true, nil
+		}
+		var s struct {
+			Peer string `json:"peer"`
+		}
+		_ = json.Unmarshal(doc.Body, &s) // what is none is nobody's
+		return d.hub.owners.is(ctx, d.DB, &d.who, s.Peer)
+	case strings.HasPrefix(doc.ID, hubdoc.SignalPrefix) && !doc.Deleted:
+		return d.party(ctx, doc)
+	}
+	return false, nil
+}
+
+// party reports whether a signal is to or from the caller.
+func (d *ruledDB) party(ctx context.Context, doc *couch.Doc) (bool, error) {
+	var s struct {
+		To   string `json:"to"`
+		From string `json:"from"`
+	}
+	if json.Unmarshal(doc.Body, &s) != nil {
+		return false, nil
+	}
+	is, err := d.hub.owners.is(ctx, d.DB, &d.who, hubdoc.PeerOf(s.To))
+	if is || err != nil {
+		return is, err
+	}
+	return d.hub.owners.is(ctx, d.DB, &d.who, hubdoc.PeerOf(s.From))
+}
+
+var errMissing = couch.NotFound("missing")
+
+// Get returns a revision of a document that the caller sees.
+func (d *ruledDB) Get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
+	doc, err := d.DB.Get(ctx, id, o)
+	if err != nil {
+		if !d.who.admin && errors.Is(err, couch.ErrNotFound) {
+			err = errMissing // not whether it has been there
+		}
+		return nil, err
+	}
+	return doc, d.check(ctx, doc)
+}
+
+// check is not_found for a document that the caller does not see.
+func (d *ruledDB) check(ctx context.Context, doc *couch.Doc) error {
+	ok, err := d.seen(ctx, doc, true)
+	if err == nil && !ok {
+		err = errMissing
+	}
+	return err
+}
+
+// BulkGet gives the revisions that the caller sees; the others are missing.
+func (d *ruledDB) BulkGet(ctx context.Context, refs []couch.DocRef, o couch.GetOptions, fn func(couch.BulkGetResult) error) error {
+	return d.DB.BulkGet(ctx, refs, o, func(r couch.BulkGetResult) error {
+		if r.Doc != nil {
+			if err := d.check(ctx, r.Doc); errors.Is(err, couch.ErrNotFound) {
+				r.Doc, r.Err = nil, errMissing
+			} else if err != nil {
+				return err
+			}
+		} else if !d.who.admin {
+			r.Err = errMissing
+		}
+		return fn(r)
+	})
+}
+
+// Attachment finds none: shares and signals have no attachments.
+func (d *ruledDB) Attachment(ctx context.Context, id, name string, rev couch.Rev, offset int64) (*couch.Attachment, error) {
+	if d.who.admin {
+		return d.DB.Attachment(ctx, id, name, rev, offset)
+	}
+	return nil, couch.NotFound("Document is missing attachment")
+}
+
+var errEnough = errors.New("enough rows")
+
+// AllDocs gives the rows that the caller sees, and counts no others.
+func (d *ruledDB) AllDocs(ctx context.Context, o couch.AllDocsOptions, fn func(*couch.Row) error) (couch.AllDocsResult, error) {
+	if d.who.admin {
+		return d.DB.AllDocs(ctx, o, fn)
+	}
+	all := o
+	all.IncludeDocs, all.Skip, all.Limit = true, 0, nil
+	skip, left := o.Skip, -1
+	if o.Limit != nil {
+		left = *o.Limit
+	}
+	var rows int64
+	res, err := d.DB.AllDocs(ctx, all, func(r *couch.Row) error {
+		visible, err := d.row(ctx, r, o.Keys != nil)
+		if err != nil || !visible {
+			return err
+		}
+		rows++
+		if skip > 0 {
+			skip--
+			return nil
+		}
+		if left == 0 {
+			return errEnough
+		}
+		left--
+		if !o.IncludeDocs {
+			r.Doc = nil
+		}
+		return fn(r)
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	res.Total = rows
+	if o.Keys == nil {
+		res.Offset = int64(o.Skip - skip)
+	}
+	return res, err
+}
+
+// row reports whether a row is given; one asked for by its key is, if need be as not found.
+func (d *ruledDB) row(ctx context.Context, r *couch.Row, byKey bool) (bool, error) {
+	if r.Doc != nil {
+		ok, err := d.seen(ctx, r.Doc, byKey)
+		if ok || err != nil {
+			return ok, err
+		}
+	}
+	if byKey {
+		*r = couch.Row{ID: r.ID, Err: "not_found"}
+	}
+	return byKey, nil
+}
+
+// Changes tells the changes that the caller sees. A feed that waits does so until
+// there is one of them: others' signals wake nobody's client.
+func (d *ruledDB) Changes(ctx context.Context, o couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
+	if d.who.admin {
+		return d.DB.Changes(ctx, o, fn)
+	}
+	f := &ruledFeed{d: d, o: o, fn: fn}
+	all := o
+	all.IncludeDocs, all.Limit = true, 0
+	deadline := time.Now().Add(o.Timeout)
+	for {
+		res, err := d.DB.Changes(ctx, all, func(c *couch.Change) error { return f.change(ctx, c) })
+		if errors.Is(err, errEnough) {
+			return couch.ChangesResult{LastSeq: f.last, Pending: -1}, nil
+		}
+		if f.read == 0 || f.rows > 0 || err != nil || o.Feed != couch.FeedLongpoll {
+			if f.hidden {
+				res.Pending = -1
+			}
+			return res, err
+		}
+		all.Since, f.read = res.LastSeq, 0
+		if o.Timeout > 0 {
+			if all.Timeout = time.Until(deadline); all.Timeout <= 0 {
+				return res, nil
+			}
+		}
+	}
+}
+
+// A ruledFeed is a changes feed being filtered.
+type ruledFeed struct {
+	d      *ruledDB
+	o      couch.ChangesOptions
+	fn     func(*couch.Change) error
+	read   int // changes of the database
+	rows   int // told
+	hidden bool
+	last   couch.Seq
+}
+
+func (f *ruledFeed) change(ctx context.Context, c *couch.Change) error {
+	f.read++
+	visible, err := f.visible(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !visible {
+		f.hidden = true
+		return nil
+	}
+	if !f.o.IncludeDocs {
+		c.Doc = nil
+	}
+	if err := f.fn(c); err != nil {
+		return err
+	}
+	f.last = c.Seq
+	if f.rows++; f.rows == f.o.Limit {
+		return errEnough
+	}
+	return nil
+}
+
+func (f *ruledFeed) visible(ctx context.Context, c *couch.Change) (bool, error) {
+	switch {
+	case c.Deleted && strings.HasPrefix(c.ID, hubdoc.SharePrefix):
+		return f.d.who.may(f.d.hub.List) || f.d.who.may(f.d.hub.Publish) || f.d.who.may(f.d.hub.Open), nil
+	case c.Doc == nil || c.Deleted:
+		return false, nil
+	}
+	return f.d.seen(ctx, c.Doc, f.o.DocIDs != nil)
+}
+
+// Find looks among what the caller sees.
+func (d *ruledDB) Find(ctx context.Context, query json.RawMessage, fn func(json.RawMessage) error) (couch.FindResult, error) {
+	if d.who.admin {
+		return d.DB.Find(ctx, query, fn)
+	}
+	return mango.Find(ctx, d, query, fn)
+}
+
+// GetLocal finds none: _local documents of a hub database are the hubs' own.
+func (d *ruledDB) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
+	if d.who.admin {
+		return d.DB.GetLocal(ctx, id)
+	}
+	return nil, errMissing
+}
+
+// RevsDiff is refused: it would tell which revisions there are.
+func (d *ruledDB) RevsDiff(ctx context.Context, docs []couch.DocRevs) ([]couch.RevsDiff, error) {
+	if d.who.admin {
+		return d.DB.RevsDiff(ctx, docs)
+	}
+	return nil, errOneByOne
+}
+
+// Security is for administrators.
+func (d *ruledDB) Security(ctx context.Context) (json.RawMessage, error) {
+	if d.who.admin {
+		return d.DB.Security(ctx)
+	}
+	return nil, d.who.refusal()
+}
