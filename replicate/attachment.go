@@ -178,6 +178,7 @@ func (s *stream) readOnce(p []byte) (int, error) {
 
 func (s *stream) progress(n int) {
 	s.offset += int64(n)
+	s.r.report.read(int64(n))
 	if s.failures > 0 {
 		s.failures = 0
 		s.r.report.recovered(reading)

@@ -18,6 +18,9 @@ func (r *run) copyBatch(ctx context.Context, b *batch) error {
 			err = r.write(ctx, docs)
 		}
 	}
+	if err == nil && r.o.resolve {
+		err = r.resolveRows(ctx, b.rows)
+	}
 	if err == nil {
 		r.finished(b)
 	}
@@ -131,8 +134,12 @@ func (r *run) fetch(ctx context.Context, refs []couch.DocRef, whole bool) (docs 
 	})
 	r.sizes.add(len(docs), size)
 	r.report.count(func(c *Result) { c.DocsRead += int64(len(docs)) })
+	r.report.read(size)
 	if len(ask) > 0 {
 		rest = slices.Concat(ask, rest)
+	}
+	if err == nil {
+		docs, err = r.pass(docs)
 	}
 	return docs, rest, err
 }

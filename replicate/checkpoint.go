@@ -1,14 +1,10 @@
 package replicate
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +14,6 @@ import (
 )
 
 const (
-	logVersion = 4 // replication_id_version: of how replicationID is made
 	maxHistory = 50
 	saveEvery  = 25              // batches, at the latest
 	graceTime  = 3 * time.Second // for the last checkpoint of a cancelled run
@@ -55,28 +50,6 @@ type session struct {
 	DocWriteFailures int64     `json:"doc_write_failures"`
 }
 
-// replicationID names a replication by what it copies between which databases,
-// the same for every run, on every address the databases have.
-func replicationID(from, to *couch.Info, o Options) string {
-	ids := slices.Clone(o.DocIDs)
-	slices.Sort(ids)
-	var selector bytes.Buffer
-	if json.Compact(&selector, o.Selector) != nil {
-		selector.Reset()
-		selector.Write(o.Selector)
-	}
-	b, _ := json.Marshal([]any{logVersion, identity(from), identity(to), o.DocIDs != nil, ids, selector.String(), o.Since}) // strings: cannot fail
-	h := sha256.Sum256(b)
-	return "loveseat-" + hex.EncodeToString(h[:16])
-}
-
-func identity(i *couch.Info) string {
-	if i.UUID != "" {
-		return i.UUID
-	}
-	return i.Name
-}
-
 // checkpoints reads and writes the logs of a run.
 type checkpoints struct {
 	r     *run
@@ -84,7 +57,8 @@ type checkpoints struct {
 	run   string // prefix of session ids
 	start couch.Seq
 
-	identified bool // the source's identity is more than a name
+	from       string // the source's identity
+	identified bool   // it is more than a name
 
 	due chan struct{} // asks keep for a checkpoint
 
@@ -107,7 +81,7 @@ type logEnd struct {
 
 func newCheckpoints(r *run, from, to *couch.Info) *checkpoints {
 	return &checkpoints{
-		r: r, id: replicationID(from, to, r.o), run: rand.Text(), disabled: r.o.NoCheckpoint, identified: from.UUID != "", due: make(chan struct{}, 1),
+		r: r, id: replicationID(from, to, r.o), run: rand.Text(), from: identity(from), disabled: r.o.NoCheckpoint || r.o.nameless(), identified: from.UUID != "", due: make(chan struct{}, 1),
 		source: logEnd{db: r.source, at: where{"checkpoint", sourceEnd}},
 		target: logEnd{db: r.target, at: where{"checkpoint", targetEnd}},
 	}

@@ -135,7 +135,7 @@ func editEngine(t testing.TB, rng *rand.Rand, db couch.DB) {
 		slices.SortFunc(doc.Attachments, func(a, b couch.Attachment) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	}
 	res, err := db.BulkDocs(ctx, []*couch.Doc{doc}, couch.WriteOptions{})
-	if err != nil || res[0].Err != nil {
+	if err != nil || res[0].Err != nil && !errors.Is(res[0].Err, couch.ErrConflict) { // a replication may be quicker
 		t.Fatal(err, res)
 	}
 }

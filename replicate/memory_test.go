@@ -132,6 +132,9 @@ func (m *memory) changes(since int64, o couch.ChangesOptions) (rows []*couch.Cha
 		for _, leaf := range d.leaves() {
 			c.Revs = append(c.Revs, leaf.Rev)
 		}
+		if !o.AllLeaves {
+			c.Revs = c.Revs[:1]
+		}
 		rows = append(rows, c)
 	}
 	slices.SortFunc(rows, func(a, b *couch.Change) int { return cmp.Compare(m.docs[a.ID].seq, m.docs[b.ID].seq) })
@@ -166,11 +169,25 @@ func (m *memory) RevsDiff(_ context.Context, docs []couch.DocRevs) (out []couch.
 
 func (m *memory) BulkGet(_ context.Context, refs []couch.DocRef, o couch.GetOptions, fn func(couch.BulkGetResult) error) error {
 	for _, ref := range refs {
-		if err := fn(m.get(ref, o)); err != nil {
-			return err
+		for _, one := range m.leavesOf(ref) {
+			if err := fn(m.get(one, o)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// leavesOf is ref, or all leaves if it names no revision.
+func (m *memory) leavesOf(ref couch.DocRef) (refs []couch.DocRef) {
+	defer m.call("leavesOf")()
+	if d := m.docs[ref.ID]; ref.Rev.IsZero() && d != nil {
+		for _, leaf := range d.leaves() {
+			refs = append(refs, couch.DocRef{ID: ref.ID, Rev: leaf.Rev})
+		}
+		return refs
+	}
+	return []couch.DocRef{ref}
 }
 
 func (m *memory) get(ref couch.DocRef, o couch.GetOptions) couch.BulkGetResult {
@@ -185,7 +202,7 @@ func (m *memory) get(ref couch.DocRef, o couch.GetOptions) couch.BulkGetResult {
 	known := doc.SinceGen(ref.AttsSince)
 	doc.Attachments = slices.Clone(doc.Attachments)
 	for i := range doc.Attachments {
-		if a := &doc.Attachments[i]; a.RevPos <= known || a.Length > o.MaxInlineSize {
+		if a := &doc.Attachments[i]; !o.Attachments || a.RevPos <= known || a.Length > o.MaxInlineSize {
 			a.Data = nil
 		}
 	}

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,9 +34,24 @@ type Progress struct {
 	Attempt int           `json:"attempt,omitempty"` // failures in a row
 	Wait    time.Duration `json:"-"`                 // until the next attempt
 
-	Pending int64   `json:"pending"` // changes of the source not yet looked at; -1 if it does not tell
-	Rate    float64 `json:"rate"`    // documents written per second, lately
-	Counts  Result  `json:"counts"`  // so far, without Errors
+	Pending   int64         `json:"pending"`          // changes of the source not yet looked at; -1 if it does not tell
+	Rate      float64       `json:"rate"`             // documents written per second, lately
+	BytesRate float64       `json:"bytes_per_second"` // read from the source per second, lately
+	ETA       time.Duration `json:"-"`                // until Pending is looked at, at the rate of lately; -1 if not known
+	Source    EndProgress   `json:"source"`
+	Target    EndProgress   `json:"target"`
+	Counts    Result        `json:"counts"` // so far, without Errors
+}
+
+// EndProgress is what goes on at one end.
+type EndProgress struct {
+	Stage    string `json:"stage,omitempty"` // of the latest call under way, as in [Error]; "": none
+	Calls    int    `json:"calls"`           // under way
+	Failures int64  `json:"failures"`        // calls that failed
+	Docs     int64  `json:"docs"`            // read from a source, written to a target
+	// Bytes are those of documents and attachments: at the source as they come,
+	// again if they come again; at the target when they are written.
+	Bytes int64 `json:"bytes"`
 }
 
 // reportEvery is how often at most OnProgress hears of numbers alone.
@@ -53,8 +69,11 @@ type reporter struct {
 	active  int  // what the reader has found and is not done yet
 	ended   bool
 	said    time.Time
-	rateAt  time.Time // when the rate was last worked out
-	rateWas int64     // documents written by then
+	calls   [2][]*string // stages of the calls under way at source and target, the latest last
+	rows    int64        // changes looked at
+	docs    meter        // of documents written
+	bytes   meter        // of bytes read
+	looked  meter        // of changes looked at
 	telling sync.Mutex
 }
 
@@ -65,8 +84,60 @@ func newReporter(o Options) *reporter {
 	}
 	r := &reporter{tell: o.OnProgress, log: log, behind: true}
 	r.now.Direction, r.now.Pending = o.direction, -1
-	r.now.Counts.Start = time.Now()
+	now := time.Now()
+	r.now.Counts.Start = now
+	r.docs.at, r.bytes.at, r.looked.at = now, now, now
 	return r
+}
+
+// measured is how things stand, with the rates. r.mu is held.
+func (r *reporter) measured(now time.Time) Progress {
+	p := r.now
+	p.Rate = r.docs.read(now, p.Counts.DocsWritten)
+	p.BytesRate = r.bytes.read(now, p.Source.Bytes)
+	p.Source.Docs, p.Target.Docs, p.Target.Bytes = p.Counts.DocsRead, p.Counts.DocsWritten, p.Counts.Bytes
+	for i, end := range []*EndProgress{&p.Source, &p.Target} {
+		if end.Calls = len(r.calls[i]); end.Calls > 0 {
+			end.Stage = *r.calls[i][end.Calls-1]
+		}
+	}
+	p.ETA = eta(p.Pending, r.looked.read(now, r.rows))
+	if p.State == Idle || p.State == Complete {
+		p.ETA = 0
+	}
+	return p
+}
+
+// progress is how things stand now.
+func (r *reporter) progress() Progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.measured(time.Now())
+}
+
+// began notes a call to an end, until the returned function is called.
+func (r *reporter) began(at where) (ended func(failed bool)) {
+	i, end := 0, &r.now.Source
+	if at.end == targetEnd {
+		i, end = 1, &r.now.Target
+	}
+	stage := &at.stage
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls[i] = append(r.calls[i], stage)
+	return func(failed bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.calls[i] = slices.DeleteFunc(r.calls[i], func(s *string) bool { return s == stage })
+		if failed {
+			end.Failures++
+		}
+	}
+}
+
+// read counts bytes that came from the source.
+func (r *reporter) read(n int64) {
+	r.change(false, func(p *Progress) { p.Source.Bytes += n })
 }
 
 // change changes the state of things and tells of it: always if it is news.
@@ -83,14 +154,7 @@ func (r *reporter) change(news bool, f func(*Progress)) {
 		return
 	}
 	r.said = now
-	if d := now.Sub(r.rateAt); d >= reportEvery {
-		if r.rateAt.IsZero() {
-			d = now.Sub(r.now.Counts.Start)
-		}
-		r.now.Rate = float64(r.now.Counts.DocsWritten-r.rateWas) / max(d.Seconds(), 1e-3)
-		r.rateAt, r.rateWas = now, r.now.Counts.DocsWritten
-	}
-	p := r.now
+	p := r.measured(now)
 	r.telling.Lock() // in this order, so that the calls come in the order of the changes
 	r.mu.Unlock()
 	defer r.telling.Unlock()
@@ -118,6 +182,13 @@ func (r *reporter) setSeq(seq couch.Seq) {
 	r.now.Counts.LastSeq = string(seq)
 }
 
+// front tells that everything up to seq is written, with so many changes after it.
+func (r *reporter) front(seq couch.Seq, pending int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Counts.LastSeq, r.now.Pending = string(seq), pending
+}
+
 func (r *reporter) seq() couch.Seq {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,15 +207,15 @@ func (r *reporter) queued() {
 }
 
 // batch counts a batch that is done, of so many things that were queued, and returns the count.
-func (r *reporter) batch(chunks int, pending int64) (n int64) {
+func (r *reporter) batch(chunks, rows int) (n int64) {
 	r.mu.Lock()
 	r.active -= chunks
+	r.rows += int64(rows)
 	news := r.active == 0 && !r.behind
 	r.mu.Unlock()
 	r.change(news, func(p *Progress) {
 		p.Counts.Batches++
 		n = p.Counts.Batches
-		p.Pending = pending
 		r.settle(p)
 	})
 	return n

@@ -24,7 +24,7 @@ func (r *run) read(ctx context.Context, out chan<- *batch) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case r.final(err):
+		case r.final(fromSource, err):
 			return &Error{fromSource.stage, fromSource.end, err}
 		case rows > 0:
 			failures = 0
@@ -39,7 +39,10 @@ func (r *run) read(ctx context.Context, out chan<- *batch) error {
 var fromSource = where{"changes", sourceEnd}
 
 func (r *run) changes() couch.ChangesOptions {
-	return couch.ChangesOptions{Since: r.since, AllLeaves: true, DocIDs: r.o.DocIDs, Selector: r.o.Selector}
+	return couch.ChangesOptions{
+		Since: r.since, AllLeaves: !r.o.WinnersOnly, DocIDs: r.o.DocIDs, Selector: r.o.Selector,
+		Filter: r.o.DesignFilter, FilterParams: r.o.QueryParams,
+	}
 }
 
 // readPages reads pages until one is not full. A page is read into memory, so
@@ -51,8 +54,8 @@ func (r *run) readPages(ctx context.Context, out chan<- *batch) error {
 			return err
 		}
 		pending := last.Pending
-		for from := 0; from == 0 || from < len(page); from += r.o.BatchSize {
-			to := min(from+r.o.BatchSize, len(page))
+		for from, to := 0, 0; ; from = to { // once also for an empty page, which may move the sequence
+			to = min(from+r.pace.size(), len(page))
 			b := &batch{rows: page[from:to:to], seq: last.LastSeq, pending: pending}
 			if rest := len(page) - to; rest > 0 {
 				b.seq = b.rows[len(b.rows)-1].Seq
@@ -65,6 +68,9 @@ func (r *run) readPages(ctx context.Context, out chan<- *batch) error {
 			}
 			if err := r.send(ctx, out, b); err != nil {
 				return err
+			}
+			if to == len(page) {
+				break
 			}
 		}
 		r.since = last.LastSeq
@@ -121,6 +127,8 @@ func (r *run) page(ctx context.Context) (page []couch.Change, last couch.Changes
 func (r *run) follow(ctx context.Context, out chan<- *batch) (rows int, err error) {
 	o := r.changes()
 	o.Feed = couch.FeedContinuous
+	ended := r.report.began(fromSource)
+	defer func() { ended(err != nil && ctx.Err() == nil) }()
 	_, err = r.source.Changes(ctx, o, func(c *couch.Change) error {
 		rows++
 		seq := c.Seq

@@ -50,7 +50,7 @@ type where struct{ stage, end string }
 
 // Error is why a replication ended: the stage that failed and at which end.
 type Error struct {
-	Stage string // "info", "checkpoint", "changes", "diff", "fetch", "attachment", "write"
+	Stage string // "create", "info", "checkpoint", "changes", "diff", "fetch", "attachment", "modify", "write", "resolve"
 	End   string // "source" or "target"
 	Err   error
 }
@@ -103,7 +103,7 @@ func (r *run) try(ctx context.Context, at where, f func(context.Context, *attemp
 			stalls++ // it may have been only slow
 		}
 		failures++
-		if r.final(err) || !r.o.Live && failures >= r.o.Retry.Attempts {
+		if r.final(at, err) || !r.o.Live && failures >= r.o.Retry.Attempts {
 			return &Error{at.stage, at.end, err}
 		}
 		if err := r.pause(ctx, at, err, failures); err != nil {
@@ -132,7 +132,9 @@ func (r *run) once(ctx context.Context, at where, timeout time.Duration, f func(
 		r.report.stalled(at)
 		cancel(fmt.Errorf("%w for %v", ErrStalled, timeout))
 	})
+	ended := r.report.began(at)
 	err = f(couch.WithMoving(ctx, a.alive), a)
+	ended(err != nil)
 	a.over.Store(true)
 	a.timer.Stop()
 	if err != nil && errors.Is(context.Cause(ctx), ErrStalled) {
@@ -142,11 +144,12 @@ func (r *run) once(ctx context.Context, at where, timeout time.Duration, f func(
 }
 
 // final reports whether err will not go away by trying again. A live replication
-// gives up only what concerns the database as a whole.
-func (r *run) final(err error) bool {
-	status := statusOf(err)
-	switch status {
-	case 401, 403, 404:
+// gives up only what concerns the database as a whole, or what it asks of it.
+func (r *run) final(at where, err error) bool {
+	switch status := statusOf(err); {
+	case status == 401 || status == 403 || status == 404:
+		return true
+	case at == fromSource && (status == 400 || status == 501): // a filter it does not know
 		return true
 	}
 	return !r.o.Live && !transient(err)

@@ -3,6 +3,7 @@ package replicate
 import (
 	"context"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,10 +14,12 @@ import (
 type run struct {
 	source couch.Source
 	target couch.Target
+	home   couch.Target // the source, of a Sync
 	o      Options
 	report *reporter
 	log    *checkpoints
 	sizes  sizer
+	pace   pacer
 	since  couch.Seq // what the next reader starts after
 
 	mu       sync.Mutex
@@ -29,6 +32,7 @@ type batch struct {
 	seq     couch.Seq // when this batch and those before are written, the target is at seq
 	pending int64     // changes after seq, -1 if not known
 	chunks  int       // as which it was read
+	began   time.Time
 	done    bool
 }
 
@@ -36,7 +40,17 @@ func newRun(source couch.Source, target couch.Target, o Options) *run {
 	o = o.withDefaults()
 	r := &run{source: source, target: target, o: o, report: newReporter(o)}
 	r.sizes.limit(o.BatchBytes)
+	r.pace.max = o.BatchSize
 	return r
+}
+
+// setUp checks the options and makes the target if it has to.
+func (r *run) setUp(ctx context.Context) error {
+	if err := r.o.check(); err != nil || r.o.create == nil {
+		return err
+	}
+	r.report.state(Starting)
+	return r.try(ctx, where{"create", targetEnd}, func(ctx context.Context, _ *attempt) error { return r.o.create(ctx) })
 }
 
 // prepare finds where to start.
@@ -110,7 +124,7 @@ func (r *run) next(ctx context.Context, chunks <-chan *batch) *batch {
 	if b == nil {
 		return nil
 	}
-	for len(b.rows) < r.o.BatchSize {
+	for len(b.rows) < r.pace.size() {
 		select {
 		case more, ok := <-chunks:
 			if !ok {
@@ -129,6 +143,7 @@ func (r *run) next(ctx context.Context, chunks <-chan *batch) *batch {
 func (r *run) began(b *batch) *batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	b.began = time.Now()
 	r.underway = append(r.underway, b)
 	return b
 }
@@ -144,10 +159,11 @@ func (r *run) finished(b *batch) {
 		r.underway = r.underway[1:]
 	}
 	if upTo != nil {
-		r.report.setSeq(upTo.seq)
+		r.report.front(upTo.seq, upTo.pending)
 	}
 	r.mu.Unlock()
-	r.log.batches(r.report.batch(b.chunks, b.pending))
+	r.pace.took(len(b.rows), time.Since(b.began))
+	r.log.batches(r.report.batch(b.chunks, len(b.rows)))
 }
 
 // finish records how far the run came, also if it was cancelled or failed.

@@ -1,6 +1,9 @@
 package replicate
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // A sizer chooses how many documents to ask for at a time, by the size of those that came before.
 type sizer struct {
@@ -33,4 +36,43 @@ func (s *sizer) add(n int, bytes int64) {
 		s.average = latest
 	}
 	s.average += (latest - s.average) / 4
+}
+
+// A pacer chooses how many changes are taken together: fewer while that takes
+// long, so that a slow link shows progress, loses little to an interruption and gets checkpoints.
+type pacer struct {
+	max int
+
+	mu  sync.Mutex
+	now int // 0: max
+}
+
+const (
+	slowBatch  = 4 * time.Second
+	quickBatch = time.Second
+	minBatch   = 16
+)
+
+func (p *pacer) size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now == 0 {
+		return p.max
+	}
+	return p.now
+}
+
+// took notes how long a batch of n changes took.
+func (p *pacer) took(n int, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now == 0 {
+		p.now = p.max
+	}
+	switch {
+	case d > slowBatch:
+		p.now = min(p.now, max(n/2, min(minBatch, p.max)))
+	case d < quickBatch && n >= p.now:
+		p.now = min(p.now*2, p.max)
+	}
 }

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,12 +16,29 @@ type SyncResult struct {
 	Pulled Result `json:"pulled"` // b to a
 }
 
+// The directions of a [Sync].
+const (
+	push = "push"
+	pull = "pull"
+)
+
 // SyncDB copies both ways between a and b. See [Sync].
 func SyncDB(ctx context.Context, a, b couch.DB, o Options) (SyncResult, error) {
+	return newSync(a, b, o).do(ctx)
+}
+
+// A twoWay is two runs in opposite directions, push and pull.
+type twoWay struct {
+	runs [2]*run
+	o    Options
+}
+
+func newSync(a, b couch.DB, o Options) *twoWay {
 	atA, atB := newRevSet(), newRevSet() // revisions that a, or b, is known to have by what the other run did
-	push, pull := o, o
-	push.direction, push.known, push.discovered = "push", atB, atA
-	pull.direction, pull.known, pull.discovered = "pull", atA, atB
+	to, fro := o, o
+	to.direction, to.known, to.discovered = push, atB, atA
+	fro.direction, fro.known, fro.discovered = pull, atA, atB
+	fro.create = nil
 	if o.OnProgress != nil {
 		var mu sync.Mutex // one call at a time also for both directions
 		tell := func(p Progress) {
@@ -28,25 +46,62 @@ func SyncDB(ctx context.Context, a, b couch.DB, o Options) (SyncResult, error) {
 			defer mu.Unlock()
 			o.OnProgress(p)
 		}
-		push.OnProgress, pull.OnProgress = tell, tell
+		to.OnProgress, fro.OnProgress = tell, tell
 	}
-	runs := [2]*run{newRun(a, b, push), newRun(b, a, pull)}
-	errs := together(ctx, runs, o.Live, func(ctx context.Context, r *run) error {
-		if err := r.prepare(ctx); err != nil {
-			return err
-		}
-		return r.copy(ctx)
-	})
-	if errors.Join(errs[:]...) == nil && !o.Live {
-		errs = echoes(ctx, runs)
-	}
+	s := &twoWay{[2]*run{newRun(a, b, to), newRun(b, a, fro)}, o}
+	s.runs[0].home, s.runs[1].home = a, b
+	return s
+}
+
+func (s *twoWay) do(ctx context.Context) (SyncResult, error) {
+	errs := s.copy(ctx)
 	var results [2]Result
 	var wg sync.WaitGroup
-	for i, r := range runs {
+	for i, r := range s.runs {
 		wg.Go(func() { results[i], _ = r.finish(ctx, errs[i]) })
 	}
 	wg.Wait()
 	return SyncResult{results[0], results[1]}, oneOf(errs)
+}
+
+func (s *twoWay) copy(ctx context.Context) [2]error {
+	runs, o := s.runs, s.o
+	if err := runs[0].setUp(ctx); err != nil {
+		return [2]error{err, err}
+	}
+	ready := together(ctx, runs, o.Live, func(ctx context.Context, r *run) error { return r.prepare(ctx) })
+	if o.Live && ready != [2]error{} {
+		return ready
+	}
+	if o.Resolver != nil {
+		// At one end only, whoever syncs these two. If that cannot be told by their
+		// names, both ends' resolutions are the same revisions anyway.
+		at := runs[0]
+		if runs[1].log != nil && runs[0].log != nil && runs[1].log.from < runs[0].log.from {
+			at = runs[1]
+		}
+		at.o.resolve = true
+	}
+	errs := together(ctx, runs, o.Live, func(ctx context.Context, r *run) error {
+		if r == runs[0] && ready[0] != nil || r == runs[1] && ready[1] != nil {
+			return nil
+		}
+		return r.copy(ctx)
+	})
+	for i := range errs {
+		errs[i] = cmp.Or(ready[i], errs[i])
+	}
+	for more := !o.Live; more && errs == [2]error{}; {
+		before := resolved(runs)
+		errs = echoes(ctx, runs)
+		more = resolved(runs) > before // and what that wrote is still to be copied
+	}
+	return errs
+}
+
+// resolved is how many conflicts were resolved so far.
+func resolved(runs [2]*run) int64 {
+	return runs[0].report.counts().Resolved + runs[1].report.counts().Resolved
 }
 
 // together runs f for both directions. If bound, a failure of one ends the other.
@@ -79,7 +134,7 @@ func oneOf(errs [2]error) error {
 func echoes(ctx context.Context, runs [2]*run) [2]error {
 	var echo [2]bool
 	for i := range runs {
-		echo[i] = runs[1-i].report.counts().DocsWritten > 0
+		echo[i] = runs[1-i].report.counts().DocsWritten > 0 || resolved(runs) > 0
 	}
 	return together(ctx, runs, false, func(ctx context.Context, r *run) error {
 		if r == runs[0] && echo[0] || r == runs[1] && echo[1] {

@@ -97,95 +97,6 @@ func (m *Main) runImport(ctx context.Context, path, file string, o importOptions
 	return nil
 }
 
-// readDocs calls fn with each document of a JSON array, of concatenated or
-// newline-delimited JSON, or of the member "docs" of one object.
-func readDocs(r io.Reader, fn func(jsontext.Value) error) error {
-	dec := jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true))
-	for {
-		var err error
-		switch dec.PeekKind() {
-		case '[':
-			err = readArray(dec, fn)
-		case '{':
-			err = readObject(dec, fn)
-		default:
-			var v jsontext.Value
-			if v, err = dec.ReadValue(); err == nil {
-				return fmt.Errorf("at byte %d: a document must be a JSON object, not %.20s", dec.InputOffset(), v)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func readArray(dec *jsontext.Decoder, fn func(jsontext.Value) error) error {
-	if _, err := dec.ReadToken(); err != nil {
-		return err
-	}
-	for dec.PeekKind() != ']' {
-		v, err := dec.ReadValue()
-		if err != nil {
-			return noEOF(err)
-		}
-		if err := fn(v); err != nil {
-			return err
-		}
-	}
-	_, err := dec.ReadToken()
-	return noEOF(err)
-}
-
-// readObject reads one document, or {"docs": […]} without holding the array.
-func readObject(dec *jsontext.Decoder, fn func(jsontext.Value) error) error {
-	if _, err := dec.ReadToken(); err != nil {
-		return err
-	}
-	doc := jsontext.Value("{")
-	wrapper := false
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadValue()
-		if err != nil {
-			return noEOF(err)
-		}
-		name = bytes.Clone(name)
-		if string(name) == `"docs"` && dec.PeekKind() == '[' {
-			wrapper = true
-			if err := readArray(dec, fn); err != nil {
-				return err
-			}
-			continue
-		}
-		v, err := dec.ReadValue()
-		if err != nil {
-			return noEOF(err)
-		}
-		if len(doc) > 1 {
-			doc = append(doc, ',')
-		}
-		doc = append(append(append(doc, name...), ':'), v...)
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return noEOF(err)
-	}
-	if wrapper {
-		return nil
-	}
-	return fn(append(doc, '}'))
-}
-
-// noEOF keeps an end inside a value from being taken for the end of the file.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // importer gathers documents into batches and writes them.
 type importer struct {
 	db     couch.DB
@@ -344,15 +255,31 @@ func (im *importer) writeEdits(ctx context.Context, docs []*couch.Doc) (existing
 }
 
 // update writes documents that exist already as new revisions of them, one by one
-// since the same id may come several times, unless they say the same.
+// since the same id may come several times.
 func (im *importer) update(ctx context.Context, docs []*couch.Doc) error {
 	for _, doc := range docs {
-		old, err := im.db.Get(ctx, doc.ID, couch.GetOptions{})
-		if doc.Deleted && errors.Is(err, couch.ErrNotFound) { // deleted already
-			im.n.Unchanged++
-			continue
+		if err := im.updateOne(ctx, doc); err != nil {
+			return err
 		}
-		if err != nil {
+	}
+	return nil
+}
+
+// updateTries is how often a document is written that others (a live sync) change at the same time.
+const updateTries = 10
+
+// updateOne writes a document as a new revision of the one that is stored, unless it says the same.
+func (im *importer) updateOne(ctx context.Context, doc *couch.Doc) error {
+	var refused *couch.Error
+	for range updateTries {
+		old, err := im.db.Get(ctx, doc.ID, couch.GetOptions{})
+		switch {
+		case errors.Is(err, couch.ErrNotFound) && doc.Deleted: // deleted already
+			im.n.Unchanged++
+			return nil
+		case errors.Is(err, couch.ErrNotFound): // deleted since it was in the way
+			old = &couch.Doc{Deleted: true}
+		case err != nil:
 			return err
 		}
 		same, err := sameContent(ctx, old, doc)
@@ -361,15 +288,22 @@ func (im *importer) update(ctx context.Context, docs []*couch.Doc) error {
 		}
 		if same {
 			im.n.Unchanged++
-			continue
+			return nil
 		}
 		doc.Rev = old.Rev
-		written, err := im.write(ctx, []*couch.Doc{doc}, couch.WriteOptions{})
+		results, err := im.db.BulkDocs(ctx, []*couch.Doc{doc}, couch.WriteOptions{})
 		if err != nil {
 			return err
 		}
-		im.n.Updated += written
+		if refused = results[0].Err; refused == nil {
+			im.n.Updated++
+			return nil
+		}
+		if !refused.Is(couch.ErrConflict) {
+			break
+		}
 	}
+	im.fail(doc.ID, refused)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type reporter struct {
 
 	stage atomic.Value // string; the bar reads these from its own goroutine
 	bytes atomic.Int64
+	eta   atomic.Int64 // nanoseconds; 0: nothing to tell
 }
 
 func (m *Main) reporter(asJSON bool) *reporter {
@@ -88,6 +90,12 @@ func (r *reporter) Close() {
 
 // Progress shows how far work is: documents done of total (-1: not known) and bytes moved.
 func (r *reporter) Progress(stage string, done, total, bytes int64) {
+	r.Detailed(stage, done, total, bytes, 0, nil)
+}
+
+// Detailed is Progress with the time that is left (0 or less: not told) and, with --json, more members of the event.
+func (r *reporter) Detailed(stage string, done, total, bytes int64, left time.Duration, more map[string]any) {
+	r.eta.Store(int64(left))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stage.Store(stage)
@@ -103,9 +111,11 @@ func (r *reporter) Progress(stage string, done, total, bytes int64) {
 	r.last = time.Now()
 	rate := float64(done) / time.Since(r.start).Seconds()
 	if r.json {
-		r.line("progress", map[string]any{"stage": stage, "docs": done, "total": total, "bytes": bytes, "docs_per_second": int64(rate)})
+		event := map[string]any{"stage": stage, "docs": done, "total": total, "bytes": bytes, "docs_per_second": int64(rate)}
+		maps.Copy(event, more)
+		r.line("progress", event)
 	} else if done > 0 {
-		_, _ = fmt.Fprintf(r.err, "%s: %d documents, %s, %.0f/s\n", stage, done, size(bytes), rate)
+		_, _ = fmt.Fprintf(r.err, "%s: %d documents, %s, %.0f/s%s\n", stage, done, size(bytes), rate, r.left())
 	}
 }
 
@@ -116,11 +126,20 @@ func (r *reporter) showBar(done int64) {
 			mpb.AppendDecorators(
 				decor.CountersNoUnit("%d/%d documents "),
 				decor.Any(func(s decor.Statistics) string {
-					return fmt.Sprintf("%s %.0f/s", size(r.bytes.Load()), float64(s.Current)/time.Since(r.start).Seconds())
+					return fmt.Sprintf("%s %.0f/s%s", size(r.bytes.Load()), float64(s.Current)/time.Since(r.start).Seconds(), r.left())
 				})))
 	}
 	r.bar.SetTotal(r.total, false)
 	r.bar.SetCurrent(done)
+}
+
+// left is ", 3m20s left", or "" if that is not known.
+func (r *reporter) left() string {
+	d := time.Duration(r.eta.Load())
+	if d < time.Second {
+		return ""
+	}
+	return ", " + d.Round(time.Second).String() + " left"
 }
 
 func (r *reporter) say(w io.Writer, sentence string) {
