@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
+const bin = process.env.LOVESEAT_BIN ?? join(root, 'bin');
 const plugin = join(root, 'web/plugin');
 const require = createRequire(join(plugin, 'package.json'));
 const { chromium } = require('playwright-core');
@@ -47,7 +48,7 @@ export class World {
 
   /** Starts a program that prints JSON events. */
   start(name, ...args) {
-    const p = spawn(join(root, 'bin', name), args, { env: { PATH: process.env.PATH, HOME: this.path('home') } });
+    const p = spawn(join(bin, name), args, { env: { PATH: process.env.PATH, HOME: this.path('home') } });
     const events = [], waiting = [];
     let errors = '';
     p.stderr.on('data', b => errors += b);
@@ -86,7 +87,7 @@ export class World {
 
   /** Runs loveseat to its end and returns its JSON events. */
   async loveseat(args, { stdin = '', status = 0 } = {}) {
-    const p = spawn(join(root, 'bin/loveseat'), args, { env: { PATH: process.env.PATH, HOME: this.path('home') } });
+    const p = spawn(join(bin, 'loveseat'), args, { env: { PATH: process.env.PATH, HOME: this.path('home') } });
     let out = '', errors = '';
     p.stdout.on('data', b => out += b);
     p.stderr.on('data', b => errors += b);
@@ -99,6 +100,7 @@ export class World {
   async hub() {
     const p = this.start('hubserver', '--addr', '127.0.0.1:0', '--data', this.path('hub'), '--json', '--log', 'warn');
     const { url } = await p.next('listening');
+    this.hubURL ??= url + '/hub';
     return { url: url + '/hub', process: p };
   }
 
@@ -121,7 +123,7 @@ export class World {
   }
 
   /** Opens a page in a browser profile of its own. */
-  async page() {
+  async page(path = '/') {
     this.browser ??= await chromium.launch({
       executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true,
       args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
@@ -132,7 +134,9 @@ export class World {
     page.logs = [];
     page.on('console', m => page.logs.push(`${m.type()}: ${m.text()}`));
     page.on('pageerror', e => page.logs.push(`error: ${e.stack}`));
-    await this.load(page);
+    await page.route('https://cdn.jsdelivr.net/**', r => r.fulfill({ path: files['/pouchdb.js'] }));
+    if (path === '/') await this.load(page);
+    else await page.goto(`${this.origin}${path}?hub=${encodeURIComponent(this.hubURL)}`);
     return page;
   }
 

@@ -1,0 +1,78 @@
+// The server's side of HTTP/1.1.
+import { type Bytes, concat, utf8 } from './encoding.js';
+import { bodyOf, type Duplex, framing, head, pieces, readAll, Reader, readHead } from './http1.js';
+
+/** Answers one request. The request's signal is aborted when the client goes away. */
+export type Handler = (request: Request) => Promise<Response>;
+
+const compressFrom = 1 << 10;
+
+/** The longest body that a request to a page may have, in bytes. */
+export const maxBody = 64 << 20;
+
+/** Serves the requests of one connection, one after the other, until it ends. route finds the handler of a Host. */
+export async function serve(stream: Duplex, route: (host: string) => Handler): Promise<void> {
+  const r = new Reader(stream), gone = new AbortController();
+  stream.onEnd = () => gone.abort(new Error('the client went away'));
+  try {
+    while (await serveOne(stream, r, route, gone.signal));
+    stream.close();
+  } catch (e) {
+    stream.reset(e as Error);
+  }
+}
+
+async function serveOne(stream: Duplex, r: Reader, route: (host: string) => Handler, signal: AbortSignal): Promise<boolean> {
+  const h = await readHead(r);
+  if (!h) return false;
+  const [method, target, version, more] = h.start.split(' ');
+  if (more !== undefined || !target?.startsWith('/') || (version !== 'HTTP/1.1' && version !== 'HTTP/1.0')) throw new Error('malformed request');
+  const length = framing(h) ?? 0, host = h.headers.get('host') ?? '';
+  let response: Response, keep = version === 'HTTP/1.1' && !/\bclose\b/i.test(h.headers.get('connection') ?? '');
+  try {
+    if (h.headers.get('expect')) await stream.write(utf8('HTTP/1.1 100 Continue\r\n\r\n'));
+    const body = await unzip(await readAll(bodyOf(r, length), maxBody), h.headers);
+    const init = { method, headers: h.headers, signal, body: method === 'GET' || method === 'HEAD' ? undefined : body };
+    response = await route(host)(new Request(`http://${/^[\w.-]+$/.test(host) ? host : 'share'}${target}`, init));
+  } catch (e) {
+    if (signal.aborted) throw e;
+    const tooLong = e instanceof RangeError;
+    keep = false; // where the next request begins is not known
+    const error = tooLong ? { error: 'too_large', reason: e.message } : { error: 'bad_request', reason: String(e) };
+    response = new Response(JSON.stringify(error), { status: tooLong ? 413 : 400, headers: { 'Content-Type': 'application/json' } });
+  }
+  if (response.headers.get('connection') === 'close') keep = false;
+  await answer(stream, response, method === 'HEAD', /\bgzip\b/.test(h.headers.get('accept-encoding') ?? ''), keep);
+  return keep;
+}
+
+async function unzip(body: Bytes, headers: Headers): Promise<Bytes> {
+  const coding = headers.get('content-encoding');
+  if (!coding || coding === 'identity') return body;
+  if (coding !== 'gzip') throw new Error(`unknown content encoding ${coding}`);
+  const plain = new Blob([body]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return readAll(pieces(plain.getReader() as ReadableStreamDefaultReader<Bytes>), maxBody);
+}
+
+/** Sends a response. One of unknown length goes in chunks; long JSON is compressed if the client takes that. */
+async function answer(stream: Duplex, response: Response, headOnly: boolean, gzip: boolean, keep: boolean): Promise<void> {
+  const headers = new Headers(response.headers);
+  let body = headOnly ? null : response.body as ReadableStream<Bytes> | null;
+  const length = Number(headers.get('content-length') ?? NaN);
+  if (body && gzip && length > compressFrom && headers.get('content-type')?.startsWith('application/json')) {
+    body = body.pipeThrough(new CompressionStream('gzip') as TransformStream<Bytes, Bytes>);
+    headers.set('content-encoding', 'gzip');
+    headers.delete('content-length');
+  }
+  const chunked = body && !headers.has('content-length');
+  if (chunked) headers.set('transfer-encoding', 'chunked');
+  else if (!body && !headOnly && response.status !== 204 && response.status !== 304) headers.set('content-length', '0');
+  if (!keep) headers.set('connection', 'close');
+  await stream.write(utf8(head(`HTTP/1.1 ${response.status} ${response.statusText}`, headers)));
+  if (!body) return;
+  for await (const part of pieces(body.getReader())) {
+    if (!part.length) continue;
+    await stream.write(chunked ? concat(utf8(part.length.toString(16) + '\r\n'), part, utf8('\r\n')) : part);
+  }
+  if (chunked) await stream.write(utf8('0\r\n\r\n'));
+}

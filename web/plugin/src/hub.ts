@@ -1,0 +1,163 @@
+import type { Doc } from './documents.js';
+import { toBase64, utf8 } from './encoding.js';
+import { CouchError } from './errors.js';
+import type { Identity } from './identity.js';
+
+/** fetch below a hub database: path is relative to its URL, and "" the database itself. */
+export type HubFetch = (path: string, init?: RequestInit) => Promise<Response>;
+
+/** What became of one document that was written. */
+export interface Written { id: string; rev?: string; error?: string; reason?: string }
+
+/** A row of the changes feed. */
+export interface Change { seq: unknown; id: string; deleted?: boolean; doc?: Doc }
+
+const heartbeat = 10_000;
+
+const url64 = (base64: string) => base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+
+/** The request header by which a peer that is not signed in shows a Loveseat hub that it has its device key. */
+const proofHeader = 'Loveseat-Peer';
+const proofLabel = 'loveseat proof v1\n';
+const proofAge = 120_000; // ms: hubs believe a proof for five minutes
+
+/** The hub database over CouchDB's HTTP API. */
+export class Hub {
+  #prove?: () => Promise<string>;
+
+  constructor(private readonly fetch: HubFetch) {}
+
+  async #send(path: string, init?: RequestInit): Promise<Response> {
+    if (this.#prove) {
+      const headers = new Headers(init?.headers);
+      headers.set(proofHeader, await this.#prove());
+      init = { ...init, headers };
+    }
+    const r = await this.fetch(path, init);
+    if (r.ok) return r;
+    const e = await r.json().catch(() => ({})) as { error?: string; reason?: string };
+    throw new CouchError(r.status, e.error ?? 'unknown_error', e.reason ?? r.statusText);
+  }
+
+  async #json<T>(path: string, body?: unknown, init: RequestInit = {}): Promise<T> {
+    const headers = new Headers({ Accept: 'application/json' });
+    if (body !== undefined) {
+      headers.set('Content-Type', 'application/json');
+      init = { ...init, method: 'POST', body: JSON.stringify(body) };
+    }
+    return await (await this.#send(path, { ...init, headers })).json() as T;
+  }
+
+  /** From now on shows a Loveseat hub whose requests these are, so that it gives out the peer's signals without a log-in. */
+  async identify(id: Identity): Promise<void> {
+    const welcome = await this.#json<{ vendor?: { name?: string } }>('../').catch(() => undefined);
+    if (welcome?.vendor?.name !== 'Loveseat') return; // other servers need not allow the header to pages
+    let proof = '', till = 0;
+    this.#prove = async () => {
+      const now = Date.now();
+      if (now < till) return proof;
+      const at = String(Math.floor(now / 1000)), signature = await id.sign(utf8(proofLabel + at));
+      proof = `${url64(id.keys.sign)}.${at}.${url64(toBase64(signature))}`;
+      till = now + proofAge;
+      return proof;
+    };
+    await this.sequence().catch(e => {
+      if (e instanceof TypeError) this.#prove = undefined; // a hub of before, whose CORS rules do not name it
+    });
+  }
+
+  /** Returns the database's update sequence. */
+  async sequence(): Promise<string> {
+    return String((await this.#json<{ update_seq: unknown }>('')).update_seq);
+  }
+
+  /** Returns a document, undefined if there is none. */
+  async get(id: string): Promise<Doc | undefined> {
+    try {
+      return await this.#json<Doc>(encodeURIComponent(id));
+    } catch (e) {
+      if (e instanceof CouchError && e.status === 404) return undefined;
+      throw e;
+    }
+  }
+
+  /** Returns the documents whose ids begin with prefix. */
+  async list(prefix: string): Promise<Doc[]> {
+    const q = new URLSearchParams({
+      include_docs: 'true', startkey: JSON.stringify(prefix), endkey: JSON.stringify(prefix + '\ufff0'),
+    });
+    const { rows } = await this.#json<{ rows: { doc?: Doc }[] }>(`_all_docs?${q}`);
+    return rows.flatMap(r => r.doc?._id.startsWith(prefix) ? [r.doc] : []);
+  }
+
+  /** Writes documents. keepalive: also when the page is going away. */
+  write(docs: Doc[], keepalive = false): Promise<Written[]> {
+    return this.#json('_bulk_docs', { docs }, { keepalive });
+  }
+
+  /** Writes one document and returns its new revision. Throws a CouchError. */
+  async put(doc: Doc): Promise<string> {
+    const [w] = await this.write([doc]);
+    if (w?.rev && !w.error) return w.rev;
+    throw new CouchError(w?.error === 'conflict' ? 409 : 403, w?.error ?? 'unknown_error', w?.reason ?? '');
+  }
+
+  /**
+   * Returns the changes since a sequence, waiting for the next one if there are none. It
+   * fails when not even heartbeats come any more, and when signal is aborted.
+   */
+  async changes(since: string, signal: AbortSignal): Promise<{ rows: Change[]; last: string }> {
+    const q = new URLSearchParams({ feed: 'longpoll', include_docs: 'true', heartbeat: String(heartbeat), since });
+    const silence = new AbortController();
+    const stop = () => silence.abort(signal.reason);
+    signal.addEventListener('abort', stop);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const alive = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(new Error("the hub's changes feed fell silent")), 3 * heartbeat);
+    };
+    try {
+      signal.throwIfAborted();
+      alive();
+      const r = await this.#send(`_changes?${q}`, { signal: silence.signal, headers: new Headers({ Accept: 'application/json' }) });
+      const chunks: string[] = [], decode = new TextDecoder(), reader = r.body!.getReader();
+      for (let c; !(c = await reader.read()).done;) {
+        alive();
+        chunks.push(decode.decode(c.value, { stream: true }));
+      }
+      const { results, last_seq } = JSON.parse(chunks.join('')) as { results: Change[]; last_seq: unknown };
+      return { rows: results, last: String(last_seq) };
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', stop);
+    }
+  }
+}
+
+/** d milliseconds give or take a quarter, so that many peers do not act as one. */
+export const jitter = (d: number): number => d * (0.75 + Math.random() / 2);
+
+/** Waits; false: signal was aborted. */
+export function pause(ms: number, signal?: AbortSignal): Promise<boolean> {
+  return new Promise(resolve => {
+    if (signal?.aborted) return resolve(false);
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      resolve(!signal?.aborted);
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener('abort', end);
+  });
+}
+
+/** Calls fn until it succeeds, fails for good, or signal is aborted. */
+export async function retry<T>(signal: AbortSignal, fn: () => Promise<T>): Promise<T> {
+  for (let wait = 100; ; wait = Math.min(2 * wait, 5000)) {
+    try {
+      return await fn();
+    } catch (e) {
+      if (e instanceof CouchError && e.permanent || !await pause(jitter(wait), signal)) throw e;
+    }
+  }
+}

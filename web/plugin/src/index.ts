@@ -1,0 +1,10 @@
+export { Loveseat as default, Loveseat } from './plugin.js';
+export type { LoveseatHub, SharedDatabases } from './plugin.js';
+export { Peer } from './peer.js';
+export type { JoinOptions, PeerState, SharedDatabase, SharesChange } from './peer.js';
+export { GoneError, Remote } from './remote.js';
+export type { RemoteEvent, RemoteInfo, ShareEvent, ShareOptions } from './share.js';
+export type { PeerEvent } from './transport.js';
+export { ConnectError } from './negotiation.js';
+export { CouchError } from './errors.js';
+export { Identity, loadIdentity } from './identity.js';

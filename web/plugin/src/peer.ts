@@ -1,0 +1,244 @@
+import { Directory, sameShare } from './directory.js';
+import { type Access, published, type ShareDoc, sharePrefix } from './documents.js';
+import { randomHex } from './encoding.js';
+import { badRequest, CouchError } from './errors.js';
+import { Feed } from './feed.js';
+import { Hub, type HubFetch } from './hub.js';
+import { type Identity, loadIdentity, peerOf } from './identity.js';
+import { Mailbox } from './mailbox.js';
+import type { Pouch } from './pouch.js';
+import { Remote } from './remote.js';
+import type { ShareOptions } from './share.js';
+import type { Served, Sharing } from './sharing.js';
+import { type PeerEvent, Transport } from './transport.js';
+
+/** How to join a hub. */
+export interface JoinOptions {
+  /** The hub database's URL, "https://host/hub". Credentials in it are sent as Basic authentication. */
+  hub?: string;
+  /** Instead of a URL: fetch below the hub database. */
+  fetch?: HubFetch;
+  /** This peer's identity. Default: that of this browser for this origin. */
+  identity?: Identity;
+  /** How long shares outlive a page that dies, in milliseconds. Default: 2 minutes. */
+  lease?: number;
+  /** STUN and TURN servers, or what returns them for the next connection. Default: none. */
+  iceServers?: RTCIceServer[] | (() => RTCIceServer[] | Promise<RTCIceServer[]>);
+  /** Hides this page's addresses: it connects through TURN servers alone. */
+  relayOnly?: boolean;
+  /** Bounds the making of a connection, in milliseconds. Default: 15 s. */
+  timeout?: number;
+  /** Bounds the connections that others have opened to this page. Default: 64. */
+  maxPeers?: number;
+  /** Is told when a connection to a peer opens and closes. */
+  onPeer?: (e: PeerEvent) => void;
+  /** For tests. Default: the browser's. */
+  RTCPeerConnection?: typeof RTCPeerConnection;
+}
+
+/** A share in the hub, as its signed document tells. */
+export interface SharedDatabase {
+  id: string; name: string; info: unknown;
+  /** The sharer's peer id: show it, or its beginning, so that people know whom they deal with. */
+  peer: string;
+  /** Opens it: new PouchDB(share.dbname). */
+  dbname: string;
+  /** The database's name at the sharer. */
+  db: string;
+  access: Access;
+  /** When it was last published. */
+  docCount: number; updateSeq: string;
+  published: Date;
+  /** When it ends unless it is renewed. */
+  expires: Date;
+  /** It is this browser's. */
+  own: boolean;
+  /** To give to others. */
+  link?: string;
+}
+
+/** A change among the hub's live shares. */
+export interface SharesChange { kind: 'new' | 'changed' | 'gone'; share: SharedDatabase }
+
+/** A connection to another peer. */
+export interface PeerState { peer: string; route: string; incoming: boolean; since: Date }
+
+/** The scheme of shares' dbnames. */
+export const scheme = 'loveseat';
+
+/** A page that takes part in a hub: it shares databases, sees those of others and opens them. */
+export class Peer {
+  readonly instance = randomHex(8);
+  readonly directory = new Directory();
+  readonly lease: number;
+  readonly transport: Transport;
+  readonly #mailbox: Mailbox;
+  readonly #feed: Feed;
+  readonly #remotes = new Set<Remote>();
+  readonly #over = new AbortController();
+  #sharing?: Promise<Sharing>;
+  #serves?: Sharing; // once it is loaded
+
+  private constructor(readonly hub: Hub, readonly identity: Identity, private readonly o: JoinOptions) {
+    this.lease = Math.min(o.lease ?? 120_000, 24 * 3_600_000);
+    this.#mailbox = new Mailbox(hub, identity, `${identity.id}.${this.instance}`, this.directory);
+    this.#feed = new Feed(hub, this.directory, this.#mailbox);
+    const { iceServers = [] } = o;
+    this.transport = new Transport({
+      signaler: this.#mailbox, relayOnly: !!o.relayOnly, timeout: o.timeout ?? 15_000, maxPeers: o.maxPeers ?? 64,
+      iceServers: async () => typeof iceServers === 'function' ? iceServers() : iceServers,
+      onPeer: e => o.onPeer?.(e), RTCPeerConnection: o.RTCPeerConnection ?? globalThis.RTCPeerConnection,
+    });
+  }
+
+  /** Takes part in a hub until close, or the page goes away. Throws the hub's errors. */
+  static async join(o: JoinOptions): Promise<Peer> {
+    const url = o.hub?.replace(/\/+$/, '');
+    if (!o.fetch && !url) throw badRequest('join needs the URL of a hub database.');
+    const identity = o.identity ?? await loadIdentity();
+    const p = new Peer(new Hub(o.fetch ?? hubFetch(url!)), identity, { ...o, hub: url && bare(url) });
+    await p.hub.identify(identity);
+    await p.#feed.list();
+    void p.#feed.run(p.#over.signal);
+    void p.#mailbox.sweep().catch(() => {});
+    p.#followPage();
+    return p;
+  }
+
+  /** The peer id. */
+  get id(): string {
+    return this.identity.id;
+  }
+
+  #followPage(): void {
+    if (typeof window === 'undefined') return;
+    const { signal } = this.#over;
+    const wake = () => {
+      this.#feed.nudge();
+      for (const l of this.transport.links()) l.check();
+      this.#serves?.renewSoon();
+    };
+    window.addEventListener('online', wake, { signal });
+    window.addEventListener('pageshow', e => e.persisted && wake(), { signal });
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && wake(), { signal });
+    window.addEventListener('pagehide', e => {
+      if (!e.persisted) this.#serves?.leave();
+      for (const l of this.transport.links()) l.abandon();
+    }, { signal });
+  }
+
+  /** What the API tells of a share. */
+  #public(s: ShareDoc): SharedDatabase {
+    const id = s._id.slice(sharePrefix.length);
+    return {
+      id, name: s.name, info: s.info ?? null, peer: s.peer, dbname: `${scheme}://${id}`, db: s.db, access: s.access, docCount: s.doc_count,
+      updateSeq: s.update_seq, published: new Date(published(s)), expires: new Date(s.expires), own: s.peer === this.id,
+      link: this.o.hub && `${this.o.hub}/${sharePrefix}${id}`,
+    };
+  }
+
+  /** Returns what is known of a live share. */
+  find(id: string): SharedDatabase | undefined {
+    const s = this.directory.get(id);
+    return s && this.#public(s);
+  }
+
+  /** Returns the hub's live shares, by name. It always asks the hub. */
+  async shares(): Promise<SharedDatabase[]> {
+    await this.directory.list(this.hub);
+    return this.directory.live().map(s => this.#public(s));
+  }
+
+  /** Calls fn with each live share of the hub, then with each change, until the function returned is called. */
+  watch(fn: (c: SharesChange) => void): () => void {
+    let seen = new Map<string, ShareDoc>();
+    const tell = () => {
+      const live = new Map(this.directory.live().map(s => [s._id, s]));
+      const before = seen;
+      seen = live;
+      for (const [id, s] of live) {
+        const old = before.get(id);
+        if (!old || !sameShare(old, s)) fn({ kind: old ? 'changed' : 'new', share: this.#public(s) });
+      }
+      for (const [id, s] of before) if (!live.has(id)) fn({ kind: 'gone', share: this.#public(s) });
+    };
+    const unwatch = this.directory.watch(tell);
+    tell();
+    return unwatch;
+  }
+
+  /** Publishes a PouchDB database in the hub and serves it to the hub's peers until it is unshared. */
+  async share(db: Pouch, o: ShareOptions = {}): Promise<SharedDatabase> {
+    // What only sharers need is loaded when a page first shares.
+    this.#sharing ??= import('./sharing.js').then(m => new m.Sharing(this));
+    this.#sharing.catch(() => this.#sharing = undefined);
+    this.#serves = await this.#sharing;
+    return this.find(await this.#serves.share(db, o))!;
+  }
+
+  /** Ends the share of a database, given by itself or the share's id. Does nothing if it is not shared. */
+  async unshare(db: Pouch | string): Promise<void> {
+    await this.#serves?.unshare(db);
+  }
+
+  /** The databases that this page shares, with the peers that have them open. */
+  serving(): Served[] {
+    return this.#serves?.list() ?? [];
+  }
+
+  /** Opens a share, given by its id, dbname or link, or by its name if only one has it. No connection is made yet. */
+  async open(ref: string): Promise<Remote> {
+    const id = /(?:^|:|\/)([a-z2-7]{26})(?:#.*)?$/.exec(ref)?.[1];
+    if (id) {
+      if (!this.directory.get(id)) await this.directory.list(this.hub, id);
+      const s = this.directory.get(id);
+      if (s) return this.#remote(s);
+    }
+    await this.directory.list(this.hub);
+    const named = this.directory.live().filter(s => s.name === ref);
+    if (named.length > 1) throw new CouchError(409, 'ambiguous_name', `Several shares are named ${ref}; open one by its id.`);
+    if (!named[0]) throw new CouchError(404, 'not_found', `No live share ${id ?? `is named ${ref}`}.`);
+    return this.#remote(named[0]);
+  }
+
+  #remote(s: ShareDoc): Remote {
+    const id = s._id.slice(sharePrefix.length);
+    if (s.instance === this.instance) throw new CouchError(409, 'own_share', 'This page shares it itself.');
+    const r = new Remote(this, id, s.db);
+    this.#remotes.add(r);
+    return r;
+  }
+
+  /** The connections to other peers. */
+  peers(): PeerState[] {
+    return this.transport.links().map(l => ({ peer: peerOf(l.peer), route: l.route, incoming: l.incoming, since: new Date(l.since) }));
+  }
+
+  /** Unshares what is shared, closes what is open, and leaves the hub. */
+  async close(): Promise<void> {
+    if (this.#over.signal.aborted) return;
+    for (const r of this.#remotes) r.close();
+    await this.#serves?.close();
+    await this.transport.close();
+    await this.#mailbox.empty();
+    this.#over.abort();
+  }
+}
+
+/** A URL without its credentials. */
+function bare(url: string): string {
+  const u = new URL(url, globalThis.location?.href);
+  u.username = u.password = u.search = u.hash = '';
+  return u.href;
+}
+
+/** fetch below a hub database, with the credentials of its URL or, without, the browser's cookies. */
+function hubFetch(url: string): HubFetch {
+  const u = new URL(url, globalThis.location?.href), base = bare(url);
+  const auth = u.username && 'Basic ' + btoa(unescape(encodeURIComponent(`${decodeURIComponent(u.username)}:${decodeURIComponent(u.password)}`)));
+  return (path, init = {}) => {
+    const headers = new Headers(init.headers);
+    if (auth) headers.set('Authorization', auth);
+    return fetch(path ? `${base}/${path}` : base, { ...init, headers, credentials: 'include' });
+  };
+}

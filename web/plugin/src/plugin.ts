@@ -1,0 +1,128 @@
+import { badRequest, notFound } from './errors.js';
+import { type JoinOptions, Peer, scheme, type SharedDatabase, type SharesChange } from './peer.js';
+import type { Pouch } from './pouch.js';
+import type { Remote } from './remote.js';
+import type { ShareOptions } from './share.js';
+
+type Callback<T> = (error: unknown, value?: T) => void;
+
+/** The live shares of a hub; with onChange it is told of changes until cancel. */
+export type SharedDatabases = SharedDatabase[] & { cancel(): void };
+
+/** What the plugin adds to a PouchDB database that is a hub. */
+export interface LoveseatHub {
+  /** Joins the hub with options, which count for the first call on a hub only, and returns this page's peer in it. */
+  joinHub(options?: JoinOptions): Promise<Peer>;
+  /** Shares a database with the hub's peers. */
+  shareDatabase(db: Pouch, options?: ShareOptions, callback?: Callback<SharedDatabase>): Promise<SharedDatabase>;
+  shareDatabase(db: Pouch, callback: Callback<SharedDatabase>): Promise<SharedDatabase>;
+  /** Ends the share of a database. */
+  unshareDatabase(db: Pouch, callback?: Callback<void>): Promise<void>;
+  /** Returns the hub's live shares; onChange is told of later changes. */
+  getSharedDatabases(options?: { onChange?: (c: SharesChange) => void }, callback?: Callback<SharedDatabases>): Promise<SharedDatabases>;
+  getSharedDatabases(callback: Callback<SharedDatabases>): Promise<SharedDatabases>;
+  /** Leaves the hub: ends its shares and what is open. */
+  leaveHub(callback?: Callback<void>): Promise<void>;
+}
+
+const peers = new Map<string, Promise<Peer>>(); // by the hub's name
+
+function join(hub: Pouch, o: JoinOptions = {}): Promise<Peer> {
+  const known = peers.get(hub.name);
+  if (known) return known;
+  if (!hub.fetch) return Promise.reject(badRequest('A hub is a PouchDB with a URL: new PouchDB("https://host/hub").'));
+  const made = Peer.join({ hub: hub.name, fetch: (path, init) => hub.fetch!(path, init), ...o });
+  peers.set(hub.name, made);
+  made.catch(() => peers.delete(hub.name)); // the next call tries again
+  return made;
+}
+
+/** Gives a promise to a callback too. The last argument, if it is a function, is the callback. */
+function both<T>(args: any[], fn: (...args: any[]) => Promise<T>): Promise<T> {
+  const callback: Callback<T> | undefined = typeof args.at(-1) === 'function' ? args.pop() : undefined;
+  const p = fn(...args);
+  if (callback) p.then(v => callback(null, v), e => callback(e));
+  return p;
+}
+
+const methods = {
+  joinHub(this: Pouch, ...args: any[]) {
+    return both(args, (o?: JoinOptions) => join(this, o));
+  },
+  shareDatabase(this: Pouch, ...args: any[]) {
+    return both(args, async (db: Pouch, o?: ShareOptions) => (await join(this)).share(db, o));
+  },
+  unshareDatabase(this: Pouch, ...args: any[]) {
+    return both(args, async (db: Pouch) => (await join(this)).unshare(db));
+  },
+  getSharedDatabases(this: Pouch, ...args: any[]) {
+    return both(args, async ({ onChange }: { onChange?: (c: SharesChange) => void } = {}) => {
+      const peer = await join(this), shares = await peer.shares();
+      let told = false; // not of those that are in the answer
+      const unwatch = onChange && peer.watch(c => told && onChange(c));
+      told = true;
+      return Object.assign(shares, { cancel: () => unwatch?.() });
+    });
+  },
+  leaveHub(this: Pouch, ...args: any[]) {
+    return both(args, async () => {
+      const peer = peers.get(this.name);
+      peers.delete(this.name);
+      await (await peer)?.close();
+    });
+  },
+};
+
+let opened = 0;
+
+/** Opens a share in whichever of the joined hubs has it. */
+async function find(id: string): Promise<Remote> {
+  let error: unknown;
+  for (const p of [...peers.values()]) {
+    try {
+      return await (await p).open(id);
+    } catch (e) {
+      error = e;
+    }
+  }
+  throw error ?? notFound('No hub was joined: call hub.getSharedDatabases() before opening a share.');
+}
+
+/** The adapter of shares: PouchDB's own for HTTP, whose requests go to the sharer. */
+function adapterOver(http: Function): Function {
+  function adapter(this: any, options: any, callback: (e: unknown, api?: any) => void): void {
+    let remote: Promise<Remote> | undefined;
+    const open = () => {
+      remote ??= find(options.name);
+      remote.catch(() => remote = undefined);
+      return remote;
+    };
+    const fetch = async (url: string, init?: RequestInit) => {
+      const r = await open(), u = new URL(url);
+      // The path is that of our own host name up to "db", which stands for the database.
+      return r.fetch(u.pathname.replace(/^\/db(?=\/|$)/, '/' + encodeURIComponent(r.dbName)) + u.search, init);
+    };
+    // PouchDB remembers per origin what a server cannot do: an origin for each connection.
+    const name = `http://c${++opened}.${options.name}/db`;
+    http.call(this, { ...options, name, fetch, skip_setup: true }, (e: unknown, api: any) => {
+      if (api) {
+        api._close = (done: () => void) => {
+          void remote?.then(r => r.close(), () => {});
+          done();
+        };
+      }
+      callback(e, api);
+    });
+  }
+  adapter.valid = () => true;
+  adapter.use_prefix = false;
+  return adapter;
+}
+
+/** The plugin: PouchDB.plugin(Loveseat). It needs PouchDB's http adapter, which all its builds have. */
+export function Loveseat(PouchDB: any): void {
+  Object.assign(PouchDB.prototype, methods);
+  const http = PouchDB.adapters.http;
+  if (!http) throw new Error('Loveseat needs pouchdb-adapter-http.');
+  PouchDB.adapter(scheme, adapterOver(http), false);
+}

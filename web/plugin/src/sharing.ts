@@ -1,0 +1,75 @@
+// The sharer's side of a peer: what a page loads when it first shares a database.
+import { CouchError } from './errors.js';
+import { serve } from './httpserver.js';
+import type { Link } from './link.js';
+import type { Peer, SharedDatabase } from './peer.js';
+import type { Pouch } from './pouch.js';
+import { refuse, type RemoteInfo, Share, type ShareOptions } from './share.js';
+import type { Stream } from './yamux.js';
+
+/** A database that is shared, with the peers that have it open. */
+export interface Served { share: SharedDatabase | undefined; openers: RemoteInfo[] }
+
+/** The databases that a page shares. */
+export class Sharing {
+  readonly #shares = new Map<string, Share>();
+
+  constructor(private readonly peer: Peer) {
+    peer.transport.listen((stream, link) => void this.#serve(stream, link));
+  }
+
+  /** Publishes a database, serves it, and returns the share's id. */
+  async share(db: Pouch, o: ShareOptions): Promise<string> {
+    const s = await Share.of(this.peer, db, o);
+    if (this.#shares.has(s.id)) throw new CouchError(412, 'already_shared', 'This database is shared already.');
+    this.#shares.set(s.id, s);
+    try {
+      await s.publish();
+    } catch (e) {
+      this.#shares.delete(s.id);
+      throw e;
+    }
+    void s.renew().finally(() => this.#shares.get(s.id) === s && this.#shares.delete(s.id));
+    return s.id;
+  }
+
+  /** Serves one connection, whose requests may be for any of the shares. */
+  async #serve(stream: Stream, link: Link): Promise<void> {
+    const used = new Set<Share>();
+    await serve(stream, host => async request => {
+      const share = this.#shares.get(host);
+      if (!share) return refuse(new CouchError(404, 'not_found', 'No such share.'));
+      used.add(share);
+      return share.handle(request, link, stream);
+    });
+    for (const s of used) s.leave(link, stream);
+  }
+
+  /** Ends the share of a database, given by itself or the share's id. */
+  async unshare(db: Pouch | string): Promise<void> {
+    for (const s of [...this.#shares.values()]) {
+      if (s.db !== db && s.id !== db) continue;
+      this.#shares.delete(s.id);
+      await s.unshare();
+    }
+  }
+
+  list(): Served[] {
+    return [...this.#shares.values()].map(s => ({ share: this.peer.find(s.id), openers: s.openers }));
+  }
+
+  renewSoon(): void {
+    for (const s of this.#shares.values()) s.renewSoon();
+  }
+
+  /** Ends all shares while the page goes away. */
+  leave(): void {
+    for (const s of this.#shares.values()) void s.unshare(true).catch(() => {});
+  }
+
+  /** Ends all shares; those that the hub cannot be told of expire. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#shares.values()].map(s => s.unshare().catch(() => {})));
+    this.#shares.clear();
+  }
+}
