@@ -67,7 +67,7 @@ func TestUsage(t *testing.T) {
 		{args: "share http://127.0.0.1:1/hub x/y --info {", status: 2, stderr: `--info is no JSON`},
 	})
 	w.check("hubserver", []cliCase{
-		{args: "--help", stdout: `--addr.*--data.*--admin`},
+		{args: "--help", stdout: `--addr.*--data`},
 		{args: "extra", status: 2, stderr: `.`},
 		{args: "--nope", status: 2, stderr: `unknown flag`},
 		{args: "--addr 5984", status: 2, stderr: `want HOST:PORT`},

@@ -122,7 +122,7 @@ func (a *accounts) forget(name string) {
 }
 
 func (a *accounts) read(ctx context.Context, name string) (*account, error) {
-	if couch.ValidID(userPrefix+name) != nil {
+	if !userName(name) {
 		return nil, nil
 	}
 	db, err := a.store.Open(ctx, usersDatabase)
@@ -137,6 +137,9 @@ func (a *accounts) read(ctx context.Context, name string) (*account, error) {
 	}
 	return nil, err
 }
+
+// userName reports whether there can be a user of this name.
+func userName(name string) bool { return name != "" && couch.ValidID(userPrefix+name) == nil }
 
 // accountOf reads a user document, nil if it is none. One with a second factor
 // cannot log in here.

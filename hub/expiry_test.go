@@ -159,6 +159,29 @@ func TestLease(t *testing.T) {
 	take(a, time.Hour, false)
 }
 
+// A hub leaves a database alone while it is another one's turn.
+func TestTurns(t *testing.T) {
+	store := openStore(t)
+	db, s := hubDB(t, store), newSweeper(t)
+	s.store, s.lease = store, &lease{"l", "this"}
+	write(t, db, expiring("share:dead", time.Now().Add(-time.Hour)))
+	other := &lease{"l", "other"}
+	for _, step := range []struct {
+		length time.Duration
+		left   int
+	}{{time.Hour, 1}, {-time.Second, 0}} {
+		if mine, err := other.take(t.Context(), db, step.length); err != nil || !mine {
+			t.Fatal(mine, err)
+		}
+		if err := s.turn(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if ids := left(t, db); len(ids) != step.left {
+			t.Errorf("the other's lease lasts %v: %v is left", step.length, ids)
+		}
+	}
+}
+
 // The hub sweeps by itself.
 func TestHubSweeps(t *testing.T) {
 	s := start(t, Config{Service: Service{SweepEvery: 10 * time.Millisecond, Shared: true}})

@@ -202,7 +202,7 @@ func clientOf(r *http.Request) string {
 	return "address " + clientKey(r).String()
 }
 
-// clientKeyInContext is the context key of what clientOf returned.
+// clientContext is the context key of what clientOf returned.
 type clientContext struct{}
 
 // limited holds a request against the client's quotas.

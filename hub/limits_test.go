@@ -111,8 +111,17 @@ func TestSlowUploadIsCut(t *testing.T) {
 		t.Errorf("cut off after %v: %v", took, err)
 	}
 	// A body that comes whole leaves no deadline on the connection.
-	lines, closer := s.open("/db/_changes?feed=continuous&since=now&heartbeat=100")
-	defer closer.Close()
+	feed, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/db/_changes?feed=continuous&since=now&heartbeat=100&filter=_doc_ids", strings.NewReader(`{"doc_ids":["later"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(feed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewScanner(answer.Body)
 	for range 5 { // heartbeats, until the deadline would have come
 		lines.Scan()
 	}

@@ -87,9 +87,6 @@ func (d *Database) any(c *caller) bool {
 	return c.may(d.List) || c.may(d.Publish) || c.may(d.Open) || c.may(d.Signal)
 }
 
-// public reports whether who is not signed in may do anything there.
-func (d *Database) public() bool { return d.any(&caller{nobody: true}) }
-
 var (
 	errNotAllowed = couch.Forbidden("You are not allowed to access this db.")
 	errNobody     = couch.Unauthorized("You are not authorized to access this db.")
@@ -158,6 +155,8 @@ func (s ruledStore) Open(ctx context.Context, name string) (couch.DB, error) {
 type hubDatabase struct {
 	Database
 	owners owners
+	bells  bells
+	far    bool // on another server: reading a document costs a request
 	quotas *limiter
 	counts *Counts
 }

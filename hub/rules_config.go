@@ -100,6 +100,8 @@ func serviceOf(ctx context.Context, c *Config) (*service, error) {
 	if s.every <= 0 {
 		s.every = sweepEvery
 	}
+	run, stop := context.WithCancel(context.Background())
+	s.stop = stop
 	var err error
 	if s.ice, err = newICE(c.Service.ICE); err != nil {
 		return nil, err
@@ -114,7 +116,7 @@ func serviceOf(ctx context.Context, c *Config) (*service, error) {
 		if err := makeHub(ctx, c.Store, d.Name); err != nil {
 			return nil, fmt.Errorf("hub database %q: %w", d.Name, err)
 		}
-		s.hubs[d.Name] = &hubDatabase{Database: d, quotas: s.quotas, counts: &s.counts}
+		s.hubs[d.Name] = &hubDatabase{Database: d, quotas: s.quotas, counts: &s.counts, far: c.Service.Shared, bells: bells{ctx: run, running: &s.running}}
 		w := &sweeper{name: d.Name, store: c.Store, log: c.Logger, counts: &s.counts}
 		if c.Service.Shared {
 			id := make([]byte, 8)
@@ -123,8 +125,6 @@ func serviceOf(ctx context.Context, c *Config) (*service, error) {
 		}
 		s.sweeps = append(s.sweeps, w)
 	}
-	run, stop := context.WithCancel(context.Background())
-	s.stop = stop
 	for _, w := range s.sweeps {
 		s.running.Go(func() { w.run(run, s.every) })
 	}
@@ -154,9 +154,13 @@ func makeHub(ctx context.Context, store couch.Store, name string) error {
 	return db.SetSecurity(ctx, json.RawMessage(hubSecurity))
 }
 
-// close ends the sweepers.
+// close ends the sweepers and the bells.
 func (s *service) close() {
 	s.stop()
+	for _, h := range s.hubs {
+		h.bells.mu.Lock()   // whoever starts to follow has done so, or will not
+		h.bells.mu.Unlock() //nolint:staticcheck // SA2001: the wait is the point
+	}
 	s.running.Wait()
 }
 

@@ -83,7 +83,7 @@ func readOwner(ctx context.Context, db couch.DB, peer string) (owner, error) {
 	}
 	var doc ownerDoc
 	if json.Unmarshal(d.Body, &doc) != nil {
-		return owner{rev: d.Rev}, nil
+		return owner{rev: d.Rev}, nil //nolint:nilerr // an unreadable claim is none
 	}
 	w := owner{user: doc.User, rev: d.Rev}
 	w.till, _ = hubdoc.ParseTime(doc.Expires) // zero if it is none: expired

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/hubdoc"
@@ -43,18 +42,19 @@ func (d *ruledDB) seen(ctx context.Context, doc *couch.Doc, byID bool) (bool, er
 
 // party reports whether a signal is to or from the caller.
 func (d *ruledDB) party(ctx context.Context, doc *couch.Doc) (bool, error) {
-	var s struct {
-		To   string `json:"to"`
-		From string `json:"from"`
+	var p parties
+	if json.Unmarshal(doc.Body, &p) != nil {
+		return false, nil //nolint:nilerr // what names no parties has none
 	}
-	if json.Unmarshal(doc.Body, &s) != nil {
-		return false, nil
-	}
-	is, err := d.hub.owners.is(ctx, d.DB, &d.who, hubdoc.PeerOf(s.To))
+	return d.isParty(ctx, p)
+}
+
+func (d *ruledDB) isParty(ctx context.Context, p parties) (bool, error) {
+	is, err := d.hub.owners.is(ctx, d.DB, &d.who, hubdoc.PeerOf(p.To))
 	if is || err != nil {
 		return is, err
 	}
-	return d.hub.owners.is(ctx, d.DB, &d.who, hubdoc.PeerOf(s.From))
+	return d.hub.owners.is(ctx, d.DB, &d.who, hubdoc.PeerOf(p.From))
 }
 
 var errMissing = couch.NotFound("missing")
@@ -162,33 +162,16 @@ func (d *ruledDB) row(ctx context.Context, r *couch.Row, byKey bool) (bool, erro
 }
 
 // Changes tells the changes that the caller sees. A feed that waits does so until
-// there is one of them: others' signals wake nobody's client.
+// there is one of them: others' signals wake nobody.
 func (d *ruledDB) Changes(ctx context.Context, o couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
-	if d.who.admin {
+	switch {
+	case d.who.admin:
 		return d.DB.Changes(ctx, o, fn)
+	case o.Feed == couch.FeedLongpoll && !o.Descending:
+		return d.wait(ctx, o, fn)
 	}
 	f := &ruledFeed{d: d, o: o, fn: fn}
-	all := o
-	all.IncludeDocs, all.Limit = true, 0
-	deadline := time.Now().Add(o.Timeout)
-	for {
-		res, err := d.DB.Changes(ctx, all, func(c *couch.Change) error { return f.change(ctx, c) })
-		if errors.Is(err, errEnough) {
-			return couch.ChangesResult{LastSeq: f.last, Pending: -1}, nil
-		}
-		if f.read == 0 || f.rows > 0 || err != nil || o.Feed != couch.FeedLongpoll {
-			if f.hidden {
-				res.Pending = -1
-			}
-			return res, err
-		}
-		all.Since, f.read = res.LastSeq, 0
-		if o.Timeout > 0 {
-			if all.Timeout = time.Until(deadline); all.Timeout <= 0 {
-				return res, nil
-			}
-		}
-	}
+	return f.run(ctx)
 }
 
 // A ruledFeed is a changes feed being filtered.
@@ -196,14 +179,32 @@ type ruledFeed struct {
 	d      *ruledDB
 	o      couch.ChangesOptions
 	fn     func(*couch.Change) error
-	read   int // changes of the database
 	rows   int // told
 	hidden bool
 	last   couch.Seq
+	lean   bool // documents are read one by one, when they are not known to be others'
+}
+
+// run reads the database's feed once.
+func (f *ruledFeed) run(ctx context.Context) (couch.ChangesResult, error) {
+	all := f.o
+	all.IncludeDocs, all.Limit = !f.lean, 0
+	res, err := f.d.DB.Changes(ctx, all, func(c *couch.Change) error { return f.change(ctx, c) })
+	if errors.Is(err, errEnough) {
+		return couch.ChangesResult{LastSeq: f.last, Pending: -1}, nil
+	}
+	if f.hidden {
+		res.Pending = -1
+	}
+	return res, err
 }
 
 func (f *ruledFeed) change(ctx context.Context, c *couch.Change) error {
-	f.read++
+	if f.lean {
+		if err := f.read(ctx, c); err != nil {
+			return err
+		}
+	}
 	visible, err := f.visible(ctx, c)
 	if err != nil {
 		return err
@@ -223,6 +224,24 @@ func (f *ruledFeed) change(ctx context.Context, c *couch.Change) error {
 		return errEnough
 	}
 	return nil
+}
+
+// read reads a document that may be the caller's business. Most signals are
+// not, which is known without that.
+func (f *ruledFeed) read(ctx context.Context, c *couch.Change) (err error) {
+	if c.Deleted {
+		return nil
+	}
+	if p, ok := f.d.hub.bells.partiesOf(c.ID); ok {
+		if mine, err := f.d.isParty(ctx, p); err != nil || !mine {
+			return err
+		}
+	}
+	c.Doc, err = f.d.DB.Get(ctx, c.ID, couch.GetOptions{Conflicts: f.o.Conflicts})
+	if errors.Is(err, couch.ErrNotFound) { // gone in the meantime
+		return nil
+	}
+	return err
 }
 
 func (f *ruledFeed) visible(ctx context.Context, c *couch.Change) (bool, error) {

@@ -84,11 +84,11 @@ var errCookie = couch.BadRequest("Malformed AuthSession cookie. Please clear you
 // sessionUser returns whose session a request's cookie is, nil if it has none. A
 // session in use is renewed when a tenth of its time is over.
 func (h *Hub) sessionUser(w http.ResponseWriter, r *http.Request) (*user, error) {
-	c, err := r.Cookie(cookieName)
-	if err != nil || c.Value == "" || isPath(r, "/_session") && r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return nil, nil // whatever the cookie is, one may log in and out
+	cookie := sessionCookie(r)
+	if cookie == "" {
+		return nil, nil
 	}
-	name, text, made, mac, ok := h.sessions.read(c.Value)
+	name, text, made, mac, ok := h.sessions.read(cookie)
 	if !ok {
 		return nil, errCookie
 	}
@@ -104,6 +104,17 @@ func (h *Hub) sessionUser(w http.ResponseWriter, r *http.Request) (*user, error)
 		h.setCookie(w, r, h.sessions.token(name, acc.hash.Salt))
 	}
 	return &acc.user, nil
+}
+
+// sessionCookie is the cookie of a request, "" if there is none. Whatever it is, one may log in and out.
+func sessionCookie(r *http.Request) string {
+	if isPath(r, "/_session") && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return ""
+	}
+	for _, c := range r.CookiesNamed(cookieName) {
+		return c.Value
+	}
+	return ""
 }
 
 func (h *Hub) setCookie(w http.ResponseWriter, r *http.Request, token string) {
@@ -133,19 +144,30 @@ func (h *Hub) session(w http.ResponseWriter, r *http.Request) {
 
 func (h *Hub) tellSession(w http.ResponseWriter, r *http.Request) {
 	l := loginOf(r.Context())
-	handlers := []string{"cookie", "default"}
-	if h.tokens != nil {
-		handlers = []string{"cookie", "jwt", "default"}
+	if l.Name == "" && r.URL.Query().Get("basic") == "true" { // makes a browser ask for the password
+		refuse(w, r, couch.Unauthorized("Please login."))
+		return
 	}
-	info := map[string]any{"authentication_handlers": handlers}
-	if l.by != "" {
-		info["authenticated"] = l.by
+	type userCtx struct {
+		Name  *string  `json:"name"`
+		Roles []string `json:"roles"`
 	}
-	var name any
+	type info struct {
+		Handlers      []string `json:"authentication_handlers"`
+		Authenticated string   `json:"authenticated,omitempty"`
+	}
+	out := struct {
+		OK   bool    `json:"ok"`
+		User userCtx `json:"userCtx"`
+		Info info    `json:"info"`
+	}{true, userCtx{nil, roles(&l.user)}, info{[]string{"cookie", "default"}, l.by}}
 	if l.Name != "" {
-		name = l.Name
+		out.User.Name = &l.Name
 	}
-	writeValue(w, map[string]any{"ok": true, "userCtx": map[string]any{"name": name, "roles": roles(&l.user)}, "info": info})
+	if h.tokens != nil {
+		out.Info.Handlers = []string{"cookie", "jwt", "default"}
+	}
+	writeValue(w, out)
 }
 
 func roles(u *user) []string {
@@ -164,7 +186,11 @@ func (h *Hub) startSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.setCookie(w, r, h.sessions.token(u.Name, salt))
-	writeValue(w, map[string]any{"ok": true, "name": u.Name, "roles": roles(u)})
+	writeValue(w, struct {
+		OK    bool     `json:"ok"`
+		Name  string   `json:"name"`
+		Roles []string `json:"roles"`
+	}{true, u.Name, roles(u)})
 }
 
 func (h *Hub) passwordLogin(r *http.Request) (u *user, salt string, err error) {

@@ -77,6 +77,8 @@ func (p *pool) close() error {
 	for range maxReaders {
 		p.slots <- struct{}{}
 	}
+	p.mu.Lock() // the writer may be letting go of idle ones
+	defer p.mu.Unlock()
 	var err error
 	for _, c := range p.idle {
 		err = errors.Join(err, c.Close())

@@ -77,7 +77,7 @@ func pagesSize(t *testing.T, d *database) (size int64) {
 // waitForSize returns when the database has shrunk by itself.
 func waitForSize(t *testing.T, d *database, limit int64) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute + time.Duration(soak()/2)*time.Millisecond); ; time.Sleep(20 * time.Millisecond) {
 		info, err := d.Info(context.Background())
 		if err != nil {
 			t.Fatal(err)

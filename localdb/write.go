@@ -214,7 +214,7 @@ func (e *edit) follow(parent couch.Rev) {
 		writeField(e.atts[i].Type)
 		writeField(string(e.atts[i].Digest))
 	}
-	_, _ = h.Write(e.body)
+	_, _ = h.Write(canonical(e.body))
 	e.gen = parent.Gen + 1
 	e.hashes = append(e.hashes[:0], revtree.RawHash([16]byte(h.Sum(nil))))
 }

@@ -106,7 +106,7 @@ func seal(doc *replicate.Document) (*replicate.Document, error) {
 		return nil, nil
 	}
 	doc.Body, _ = json.Marshal(map[string]string{"sealed": base64.StdEncoding.EncodeToString(doc.Body)})
-	doc.ID, doc.Rev, doc.Deleted = "other", couch.Rev{}, false // has no effect
+	doc.ID, doc.Rev, doc.Deleted, doc.Revisions = "other", couch.Rev{}, false, nil // has no effect
 	return doc, nil
 }
 
@@ -137,6 +137,13 @@ func TestModifiedDocumentsConverge(t *testing.T) {
 			}
 		}
 		wantEqual(t, a, c)
+		for key, doc := range a.docs {
+			for rev, leaf := range doc.revs {
+				if other := b.docs[key].revs[rev]; other != nil && !slices.Equal(leaf.Revisions, other.Revisions) {
+					t.Fatalf("%s %s has another history: %v, %v", key, rev, leaf.Revisions, other.Revisions)
+				}
+			}
+		}
 		if x, y := slices.Sorted(maps.Keys(a.state())), slices.Sorted(maps.Keys(b.state())); !slices.Equal(x, y) {
 			t.Fatalf("leaves differ: %v, %v", x, y)
 		}

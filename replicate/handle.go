@@ -199,6 +199,7 @@ func (c *Result) add(o Result) {
 	c.MissingChecked += o.MissingChecked
 	c.MissingFound += o.MissingFound
 	c.Bytes += o.Bytes
+	c.BytesRead += o.BytesRead
 	c.Batches += o.Batches
 	c.LastSeq = ""
 }

@@ -94,8 +94,9 @@ func newReporter(o Options) *reporter {
 func (r *reporter) measured(now time.Time) Progress {
 	p := r.now
 	p.Rate = r.docs.read(now, p.Counts.DocsWritten)
-	p.BytesRate = r.bytes.read(now, p.Source.Bytes)
-	p.Source.Docs, p.Target.Docs, p.Target.Bytes = p.Counts.DocsRead, p.Counts.DocsWritten, p.Counts.Bytes
+	p.BytesRate = r.bytes.read(now, p.Counts.BytesRead)
+	p.Source.Docs, p.Source.Bytes = p.Counts.DocsRead, p.Counts.BytesRead
+	p.Target.Docs, p.Target.Bytes = p.Counts.DocsWritten, p.Counts.Bytes
 	for i, end := range []*EndProgress{&p.Source, &p.Target} {
 		if end.Calls = len(r.calls[i]); end.Calls > 0 {
 			end.Stage = *r.calls[i][end.Calls-1]
@@ -137,7 +138,7 @@ func (r *reporter) began(at where) (ended func(failed bool)) {
 
 // read counts bytes that came from the source.
 func (r *reporter) read(n int64) {
-	r.change(false, func(p *Progress) { p.Source.Bytes += n })
+	r.change(false, func(p *Progress) { p.Counts.BytesRead += n })
 }
 
 // change changes the state of things and tells of it: always if it is news.

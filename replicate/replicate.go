@@ -33,6 +33,7 @@ type Result struct {
 	MissingChecked   int64 `json:"missing_checked"`         // revisions compared
 	MissingFound     int64 `json:"missing_found"`           // revisions the target lacked
 	Bytes            int64 `json:"bytes"`                   // written: documents and attachments, without framing
+	BytesRead        int64 `json:"bytes_read"`              // from the source, again if they had to come again
 	Batches          int64 `json:"batches"`
 
 	LastSeq string     `json:"last_seq"` // of the source: everything up to it is on the target

@@ -201,3 +201,26 @@ func TestResolve(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Once is enough: a conflict that comes about by a sync is ended at both ends by the same sync.
+func TestOneSyncEndsItsConflicts(t *testing.T) {
+	a, b := newMemory("a"), newMemory("b")
+	for _, id := range []string{"x", "y"} {
+		root := a.edit(id, couch.Rev{}, `{}`, false)
+		mustRun(t, a, b, replicate.Options{})
+		a.edit(id, root, `{"p":1}`, false)
+		b.edit(id, root, `{"q":2}`, false)
+	}
+	res, err := replicate.SyncDB(context.Background(), a, b, replicate.Options{Resolver: union})
+	if err != nil || res.Pushed.Resolved+res.Pulled.Resolved != 2 {
+		t.Fatal(res, err)
+	}
+	wantEqual(t, a, b)
+	if found := conflicts(t, a); len(found) > 0 {
+		t.Error(found)
+	}
+	res, err = replicate.SyncDB(context.Background(), a, b, replicate.Options{Resolver: union})
+	if n := res.Pushed.MissingChecked + res.Pulled.MissingChecked; err != nil || n > 0 {
+		t.Error(n, "revisions are left to compare:", err)
+	}
+}

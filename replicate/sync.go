@@ -83,25 +83,40 @@ func (s *twoWay) copy(ctx context.Context) [2]error {
 		at.o.resolve = true
 	}
 	errs := together(ctx, runs, o.Live, func(ctx context.Context, r *run) error {
-		if r == runs[0] && ready[0] != nil || r == runs[1] && ready[1] != nil {
-			return nil
+		if r == runs[0] && ready[0] == nil || r == runs[1] && ready[1] == nil {
+			return r.copy(ctx)
 		}
-		return r.copy(ctx)
+		return nil
 	})
 	for i := range errs {
 		errs[i] = cmp.Or(ready[i], errs[i])
 	}
-	for more := !o.Live; more && errs == [2]error{}; {
-		before := resolved(runs)
+	if o.Live {
+		return errs
+	}
+	for range maxEchoes {
+		if errs != [2]error{} {
+			break
+		}
+		before := written(runs)
 		errs = echoes(ctx, runs)
-		more = resolved(runs) > before // and what that wrote is still to be copied
+		if written(runs) == before {
+			break
+		}
 	}
 	return errs
 }
 
-// resolved is how many conflicts were resolved so far.
-func resolved(runs [2]*run) int64 {
-	return runs[0].report.counts().Resolved + runs[1].report.counts().Resolved
+// maxEchoes ends a sync of databases into which others write all the time.
+const maxEchoes = 5
+
+// written is how many revisions were written so far, conflicts' resolutions among them.
+func written(runs [2]*run) (n int64) {
+	for _, r := range runs {
+		c := r.report.counts()
+		n += c.DocsWritten + c.Resolved
+	}
+	return n
 }
 
 // together runs f for both directions. If bound, a failure of one ends the other.
@@ -134,7 +149,7 @@ func oneOf(errs [2]error) error {
 func echoes(ctx context.Context, runs [2]*run) [2]error {
 	var echo [2]bool
 	for i := range runs {
-		echo[i] = runs[1-i].report.counts().DocsWritten > 0 || resolved(runs) > 0
+		echo[i] = runs[1-i].report.counts().DocsWritten > 0 || runs[0].report.counts().Resolved+runs[1].report.counts().Resolved > 0
 	}
 	return together(ctx, runs, false, func(ctx context.Context, r *run) error {
 		if r == runs[0] && echo[0] || r == runs[1] && echo[1] {

@@ -49,7 +49,7 @@ func makeSecret(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp)
+	defer func() { _ = os.Remove(tmp) }()
 	return os.Link(tmp, path)
 }
 
@@ -121,6 +121,6 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp) // if it has not become the file
+	defer func() { _ = os.Remove(tmp) }() // if it has not become the file
 	return os.Rename(tmp, path)
 }

@@ -59,7 +59,7 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	if turn != nil {
-		defer turn.Close()
+		defer func() { err = errors.Join(err, turn.Close()) }()
 	}
 	h, err := hub.New(ctx, config)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -318,4 +319,38 @@ func TestBackupAndRestore(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(data, "none")); err == nil {
 		t.Error("a backup of nothing makes a directory")
 	}
+}
+
+// TestDocumentation: the manual names settings that there are.
+func TestDocumentation(t *testing.T) {
+	for _, name := range []string{"docs/operate.md", "deploy/hubserver.service", "deploy/hubserver.toml", "Dockerfile"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &Main{}
+		root := m.command()
+		for _, f := range regexp.MustCompile(`(?m)(?:hubserver[^\n]*? |`+"`"+`)--([a-z-]+)`).FindAllStringSubmatch(string(text), -1) {
+			if root.PersistentFlags().Lookup(f[1]) == nil && f[1] != "role" {
+				t.Errorf("%s: there is no --%s", name, f[1])
+			}
+		}
+		for _, f := range regexp.MustCompile(`LOVESEAT_([A-Z_]+)`).FindAllStringSubmatch(string(text), -1) {
+			if root.PersistentFlags().Lookup(strings.ToLower(strings.ReplaceAll(f[1], "_", "-"))) == nil {
+				t.Errorf("%s: there is no LOVESEAT_%s", name, f[1])
+			}
+		}
+	}
+	for _, line := range strings.Split(string(must(os.ReadFile("../../deploy/hubserver.toml"))), "\n") { // with what is commented out
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "# "), " = "); ok && (&Main{}).command().PersistentFlags().Lookup(name) == nil {
+			t.Errorf("deploy/hubserver.toml: there is no setting %q", name)
+		}
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

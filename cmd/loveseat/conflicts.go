@@ -33,7 +33,7 @@ func (m *Main) runConflicts(ctx context.Context, arg string, asJSON bool) error 
 	if err != nil {
 		return err
 	}
-	defer db.close()
+	defer db.Close()
 	r := m.reporter(asJSON)
 	defer r.Close()
 	return replicate.Conflicts(ctx, db.db, func(c replicate.Conflict) error {

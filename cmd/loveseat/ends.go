@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -74,7 +75,7 @@ type end struct {
 	label string
 	db    *kivik.DB
 	route func() string // of an opened share; nil elsewhere
-	close func() error
+	io.Closer
 }
 
 // openEnd opens DB, the URL of a database or a share link. identity is the
@@ -91,7 +92,7 @@ func (m *Main) openEnd(ctx context.Context, arg, identity string, create bool) (
 		return nil, err
 	}
 	_, name, _ := splitPath(arg)
-	return &end{label: arg, db: store.DB(name), close: store.Close}, nil
+	return &end{label: arg, db: store.DB(name), Closer: store}, nil
 }
 
 func isURL(arg string) bool {
@@ -108,7 +109,7 @@ func openURL(ctx context.Context, arg string, create bool) (*end, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &end{label: redact(arg), db: client.DB(name), close: client.Close}
+	e := &end{label: redact(arg), db: client.DB(name), Closer: client}
 	exists, err := client.DBExists(ctx, name)
 	if err == nil && !exists {
 		if create {
@@ -118,7 +119,7 @@ func openURL(ctx context.Context, arg string, create bool) (*end, error) {
 		}
 	}
 	if err != nil {
-		_ = e.close()
+		_ = e.Close()
 		return nil, fmt.Errorf("%s: %w", e.label, advise(err))
 	}
 	return e, nil
@@ -181,7 +182,7 @@ func (m *Main) openShareEnd(ctx context.Context, arg, identity string) (*end, er
 		_ = peer.Close()
 		return nil, err
 	}
-	return &end{label: arg, db: remote.DB(), route: remote.Route, close: peer.Close}, nil
+	return &end{label: arg, db: remote.DB(), route: remote.Route, Closer: peer}, nil
 }
 
 // join joins the hub with the device key in the directory identity.

@@ -74,7 +74,9 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 		if server.Shutdown(stop) != nil {
 			_ = server.Close()
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
 		return nil
 	case err := <-served:
 		return err

@@ -48,7 +48,7 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 	if err != nil {
 		return err
 	}
-	defer local.close()
+	defer local.Close()
 	peer, err := m.join(ctx, hub, identity)
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ at the source, which must be a server with JavaScript, such as CouchDB.`,
 			if o.push && o.pull {
 				o.push, o.pull = false, false
 			}
-			if o.Since != "" && !o.push && !o.pull {
+			if o.Since != "" && o.Since != "now" && !o.push && !o.pull {
 				return usageError{errors.New("--since is a sequence of one database: give --push or --pull with it")}
 			}
 			if err := o.selection(selector); err != nil {
@@ -51,7 +51,7 @@ at the source, which must be a server with JavaScript, such as CouchDB.`,
 	cmd.Flags().StringVar(&selector, "selector", "", "only documents that match this Mango selector, as `JSON`")
 	cmd.Flags().StringVar(&o.DesignFilter, "filter", "", "only documents that pass this filter function, `DESIGN/NAME`, of the source")
 	cmd.Flags().StringToStringVar(&o.QueryParams, "param", nil, "a parameter of --filter, `NAME=VALUE`; may be given again")
-	cmd.Flags().StringVar(&o.Since, "since", "", "only changes after this update `SEQUENCE` of the source, with --push or --pull")
+	cmd.Flags().StringVar(&o.Since, "since", "", "only changes after this update `SEQUENCE` of the source, with --push or --pull, or after \"now\"")
 	cmd.Flags().BoolVar(&o.WinnersOnly, "winners", false, "only winning revisions, no conflicts")
 	cmd.Flags().BoolVar(&o.create, "create", true, "make a database that is missing")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON event a line")
@@ -102,12 +102,12 @@ func (m *Main) runSync(ctx context.Context, argA, argB string, o syncOptions) er
 	if err != nil {
 		return err
 	}
-	defer a.close()
+	defer a.Close()
 	b, err := m.openEnd(ctx, argB, identity, o.create && !o.pull)
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 
 	r := m.reporter(o.json)
 	defer r.Close()

@@ -52,12 +52,12 @@ func (m *Main) runVerify(ctx context.Context, argA, argB string, o replicate.Ver
 	if err != nil {
 		return err
 	}
-	defer a.close()
+	defer a.Close()
 	b, err := m.openEnd(ctx, argB, identity, false)
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 	r := m.reporter(asJSON)
 	defer r.Close()
 	o.OnProgress = func(x, y int64) { r.Progress("comparing", min(x, y), -1, 0) }

@@ -1,4 +1,4 @@
-// Starts the real binaries and a real Chromium for the browser tests.
+// Starts the real binaries and real browsers for the browser tests.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream, existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -14,6 +14,13 @@ const bin = process.env.LOVESEAT_BIN ?? join(root, 'bin');
 const plugin = join(root, 'web/plugin');
 const require = createRequire(join(plugin, 'package.json'));
 const { chromium } = require('playwright-core');
+const { default: puppeteer } = require('puppeteer-core');
+
+const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium', firefoxPath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
+const chromiumFlags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** The browsers there are. */
+export const browsers = Object.entries({ chromium: chromiumPath, firefox: firefoxPath }).filter(([, path]) => existsSync(path)).map(([kind]) => kind);
 
 const files = {
   '/loveseat.js': join(plugin, 'dist/loveseat.js'),
@@ -30,6 +37,7 @@ const page = `<!doctype html><meta charset="utf-8"><title>test</title>
 export class World {
   dir = mkdtempSync(join(tmpdir(), 'loveseat-browser-'));
   ending = [];
+  browsers = {};
 
   path(name) { return join(this.dir, name); }
 
@@ -122,21 +130,29 @@ export class World {
     return { ...await p.next('open'), process: p };
   }
 
-  /** Opens a page in a browser profile of its own. */
-  async page(path = '/') {
-    this.browser ??= await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true,
-      args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-    });
-    const context = await this.browser.newContext();
+  /** Starts a browser, once. */
+  async launch(kind) {
+    return this.browsers[kind] ??= kind === 'firefox'
+      ? puppeteer.launch({ browser: 'firefox', executablePath: firefoxPath, headless: true })
+      : chromium.launch({ executablePath: chromiumPath, headless: true, args: chromiumFlags });
+  }
+
+  /** Opens a page in a browser profile of its own, which page.end closes. */
+  async page(path = '/', kind = 'chromium') {
+    const browser = await this.launch(kind);
+    const context = await (kind === 'firefox' ? browser.createBrowserContext() : browser.newContext());
     const page = await context.newPage();
     page.setDefaultTimeout(30_000);
+    page.end = () => context.close();
     page.logs = [];
     page.on('console', m => page.logs.push(`${m.type()}: ${m.text()}`));
     page.on('pageerror', e => page.logs.push(`error: ${e.stack}`));
+    if (path === '/') {
+      await this.load(page);
+      return page;
+    }
     await page.route('https://cdn.jsdelivr.net/**', r => r.fulfill({ path: files['/pouchdb.js'] }));
-    if (path === '/') await this.load(page);
-    else await page.goto(`${this.origin}${path}?hub=${encodeURIComponent(this.hubURL)}`);
+    await page.goto(`${this.origin}${path}?hub=${encodeURIComponent(this.hubURL)}`);
     return page;
   }
 
@@ -146,7 +162,7 @@ export class World {
   }
 
   async close() {
-    await this.browser?.close();
+    for (const b of Object.values(this.browsers)) await (await b).close();
     for (const end of this.ending.reverse()) await end();
     this.server.close();
     rmSync(this.dir, { recursive: true, force: true });

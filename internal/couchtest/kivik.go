@@ -18,7 +18,7 @@ import (
 // kivik: "localdb" and "peer", and kivik's own "couch" against our server.
 // (kivik's kiviktest does not compile with this Go release.)
 func RunKivik(t *testing.T, client *kivik.Client) {
-	for _, group := range [][]kivikTest{kivikDocTests, kivikRevisionTests, kivikAttachmentTests, kivikQueryTests, kivikFeedTests} {
+	for _, group := range [][]kivikTest{kivikDocTests, kivikRevisionTests, kivikAttachmentTests, kivikQueryTests, kivikFeedTests, kivikPurgeTests} {
 		for _, tt := range group {
 			t.Run(tt.name, func(t *testing.T) { tt.run(&kenv{T: t, client: client}) })
 		}

@@ -197,32 +197,29 @@ func (t *Tree) Merge(gen int64, hashes []Hash, deleted bool, body int64) (leaf i
 	return leaf, changed
 }
 
-// lengthen follows a history down from a known revision; where it reaches
-// further back than the tree, the root gets the ancestors it lacked.
-func (t *Tree) lengthen(i int, gen int64, hashes []Hash) bool {
-	for len(hashes) > 1 && (*t)[i].Parent >= 0 {
-		i, gen, hashes = (*t)[i].Parent, gen-1, hashes[1:]
-		if (*t)[i].Hash != hashes[0] {
-			return false // two parents of one revision: somebody lies; the first one known stays
+// lengthen follows a history down from a known revision and gives the roots it
+// comes to the ancestors they lacked.
+func (t *Tree) lengthen(i int, gen int64, hashes []Hash) (changed bool) {
+	for len(hashes) > 1 {
+		gen, hashes = gen-1, hashes[1:]
+		parent := (*t)[i].Parent
+		if parent < 0 {
+			if parent = t.find(gen, hashes[0]); parent >= 0 {
+				(*t)[parent].Leaf = false
+			} else {
+				parent = len(*t)
+				*t = append(*t, Node{Gen: gen, Hash: hashes[0], Parent: -1})
+			}
+			(*t)[i].Parent, changed = parent, true
+		} else if (*t)[parent].Hash != hashes[0] {
+			break // two parents of one revision: somebody lies; the first one known stays
 		}
+		i = parent
 	}
-	if len(hashes) < 2 {
-		return false
+	if changed {
+		t.reorder()
 	}
-	for _, h := range hashes[1:] {
-		gen--
-		parent := t.find(gen, h)
-		if parent >= 0 {
-			(*t)[parent].Leaf = false
-			(*t)[i].Parent = parent
-			break
-		}
-		*t = append(*t, Node{Gen: gen, Hash: h, Parent: -1})
-		(*t)[i].Parent = len(*t) - 1
-		i = len(*t) - 1
-	}
-	t.reorder()
-	return true
+	return changed
 }
 
 // reorder puts every node after its parent again, in preorder.

@@ -169,6 +169,38 @@ func TestStemKeepsLeavesAndLimit(t *testing.T) {
 	})
 }
 
+// TestPurgeIsAsIfTheyHadNeverBeen compares a tree after a purge with one made of the other leaves alone.
+func TestPurgeIsAsIfTheyHadNeverBeen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var tree, want Tree
+		for i, b := range universe(t) {
+			b.merge(&tree, int64(i+1))
+		}
+		var ask, leaves []couch.Rev
+		for i := range tree {
+			if !rapid.Bool().Draw(t, "purged") {
+				if tree[i].Leaf {
+					branch{tree[i].Gen, tree.Hashes(i), tree[i].Deleted}.merge(&want, 1)
+				}
+				continue
+			}
+			ask = append(ask, tree[i].Rev())
+			if tree[i].Leaf {
+				leaves = append(leaves, tree[i].Rev())
+			}
+		}
+		before := len(tree)
+		purged, dropped := tree.Purge(append(ask, couch.Rev{Gen: 99, Hash: "unknown"}))
+		check(t, tree)
+		if !slices.Equal(purged, leaves) || before != len(tree)+len(dropped) {
+			t.Fatalf("purged %v of leaves %v, dropped %d of %d", purged, leaves, len(dropped), before)
+		}
+		if a, b := canonical(tree), canonical(want); !slices.Equal(a, b) {
+			t.Fatalf("left\n%s\nwant\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
+		}
+	})
+}
+
 func TestWinner(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -211,6 +243,19 @@ func TestMergeGrowsHistoriesBackwards(t *testing.T) {
 	}
 	if w := tree[tree.Winner()]; w.Body != 1 {
 		t.Fatalf("the body became %d", w.Body)
+	}
+}
+
+// TestMergeJoinsBranches: what reaches back to a known revision may reach further than that does.
+func TestMergeJoinsBranches(t *testing.T) {
+	var tree Tree
+	branch{3, []string{"c", "b"}, false}.merge(&tree, 1)
+	branch{3, []string{"d"}, false}.merge(&tree, 2)
+	branch{3, []string{"d", "b", "a"}, false}.merge(&tree, 3)
+	for _, leaf := range tree.Leaves() {
+		if got := tree.Hashes(leaf); len(got) != 3 || got[2] != "a" {
+			t.Errorf("history %v in %v", got, tree)
+		}
 	}
 }
 

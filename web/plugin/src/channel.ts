@@ -54,6 +54,7 @@ export class Channel implements Wire {
   }
 
   set onData(fn: (chunk: Bytes) => void) {
+    if (this.#ended) return;
     this.#deliver = fn;
     for (const chunk of this.#early.splice(0)) fn(chunk);
   }

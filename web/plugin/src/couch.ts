@@ -71,12 +71,20 @@ function value(q: URLSearchParams, ...names: string[]): any {
 export const defined = <T extends object>(o: T): Partial<T> =>
   Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined && v !== false)) as Partial<T>;
 
+function unescape(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    throw badRequest('malformed path');
+  }
+}
+
 class API {
   constructor(private readonly db: Pouch, private readonly o: ServeOptions) {}
 
-  answer(request: Request): Promise<Response> {
+  async answer(request: Request): Promise<Response> {
     const url = new URL(request.url);
-    const path = url.pathname.slice(1).split('/').map(s => decodeURIComponent(s));
+    const path = url.pathname.slice(1).split('/').map(unescape);
     const method = request.method === 'HEAD' ? 'GET' : request.method;
     const bytes = async () => new Uint8Array(await request.arrayBuffer());
     const body = async () => {
@@ -109,7 +117,7 @@ class API {
   async #database(c: Call): Promise<Response> {
     if (c.method === 'POST') {
       const doc = await c.body();
-      this.#writable(doc?._id ?? '');
+      this.#writable(doc?._id ?? '', doc);
       const { id, rev } = await this.db.post(doc);
       return json({ ok: true, id, rev }, 201);
     }
@@ -167,7 +175,8 @@ class API {
     }));
   }
 
-  #writable(id: unknown): void {
+  #writable(id: unknown, doc: unknown = {}): void {
+    if (!doc || typeof doc !== 'object' || Array.isArray(doc)) throw badRequest('Document must be a JSON object');
     if (this.o.readOnly) throw forbidden('This share is read-only.');
     if (typeof id === 'string' && id.startsWith('_')) throw forbidden('Design documents of a share are written by its owner alone.');
   }
@@ -178,7 +187,7 @@ class API {
     const replicated = body.new_edits === false;
     const rows: (object | undefined)[] = body.docs.map((d: Doc) => {
       try {
-        this.#writable(d?._id);
+        this.#writable(d?._id, d);
         return undefined;
       } catch (e) {
         return { id: d?._id, rev: d?._rev, ...(e as CouchError).toJSON() };
@@ -201,6 +210,7 @@ class API {
     if (c.method === 'DELETE') return json(await this.db.remove(id, rev ?? ''));
     if (c.method !== 'PUT') throw new CouchError(405, 'method_not_allowed', 'Only DELETE,GET,HEAD,PUT allowed');
     const doc: Doc = /^multipart\/related/i.test(c.request.headers.get('content-type') ?? '') ? await related(c) : await c.body();
+    this.#writable(id, doc);
     doc._id = id;
     if (q.get('new_edits') === 'false') {
       const [failed] = await this.db.bulkDocs([doc], { new_edits: false });

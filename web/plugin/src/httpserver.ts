@@ -7,8 +7,9 @@ export type Handler = (request: Request) => Promise<Response>;
 
 const compressFrom = 1 << 10;
 
-/** The longest body that a request to a page may have, in bytes. */
-export const maxBody = 64 << 20;
+/** The longest body that a request to a page may have, and what all that are under way may have together, in bytes. */
+export const maxBody = 64 << 20, maxBodies = 256 << 20;
+let bodies = 0;
 
 /** Serves the requests of one connection, one after the other, until it ends. route finds the handler of a Host. */
 export async function serve(stream: Duplex, route: (host: string) => Handler): Promise<void> {
@@ -31,7 +32,7 @@ async function serveOne(stream: Duplex, r: Reader, route: (host: string) => Hand
   let response: Response, keep = version === 'HTTP/1.1' && !/\bclose\b/i.test(h.headers.get('connection') ?? '');
   try {
     if (h.headers.get('expect')) await stream.write(utf8('HTTP/1.1 100 Continue\r\n\r\n'));
-    const body = await unzip(await readAll(bodyOf(r, length), maxBody), h.headers);
+    const body = await unzip(await readAll(counted(bodyOf(r, length)), maxBody), h.headers);
     const init = { method, headers: h.headers, signal, body: method === 'GET' || method === 'HEAD' ? undefined : body };
     response = await route(host)(new Request(`http://${/^[\w.-]+$/.test(host) ? host : 'share'}${target}`, init));
   } catch (e) {
@@ -44,6 +45,20 @@ async function serveOne(stream: Duplex, r: Reader, route: (host: string) => Hand
   if (response.headers.get('connection') === 'close') keep = false;
   await answer(stream, response, method === 'HEAD', /\bgzip\b/.test(h.headers.get('accept-encoding') ?? ''), keep);
   return keep;
+}
+
+/** Counts the bytes of a body while it is being read. */
+async function* counted(parts: AsyncIterable<Bytes>): AsyncGenerator<Bytes, void> {
+  let mine = 0;
+  try {
+    for await (const p of parts) {
+      mine += p.length;
+      if ((bodies += p.length) > maxBodies) throw new RangeError('too many bodies at once');
+      yield p;
+    }
+  } finally {
+    bodies -= mine;
+  }
 }
 
 async function unzip(body: Bytes, headers: Headers): Promise<Bytes> {

@@ -24,6 +24,9 @@ const proofAge = 120_000; // ms: hubs believe a proof for five minutes
 /** The hub database over CouchDB's HTTP API. */
 export class Hub {
   #prove?: () => Promise<string>;
+  #loveseat = false;
+  #ice?: Promise<RTCIceServer[]>;
+  #iceTill = Infinity;
 
   constructor(private readonly fetch: HubFetch) {}
 
@@ -51,7 +54,8 @@ export class Hub {
   /** From now on shows a Loveseat hub whose requests these are, so that it gives out the peer's signals without a log-in. */
   async identify(id: Identity): Promise<void> {
     const welcome = await this.#json<{ vendor?: { name?: string } }>('../').catch(() => undefined);
-    if (welcome?.vendor?.name !== 'Loveseat') return; // other servers need not allow the header to pages
+    this.#loveseat = welcome?.vendor?.name === 'Loveseat';
+    if (!this.#loveseat) return; // other servers need not allow the header to pages
     let proof = '', till = 0;
     this.#prove = async () => {
       const now = Date.now();
@@ -63,6 +67,19 @@ export class Hub {
     };
     await this.sequence().catch(e => {
       if (e instanceof TypeError) this.#prove = undefined; // a hub of before, whose CORS rules do not name it
+    });
+  }
+
+  /** Returns the STUN and TURN servers that a Loveseat hub names, whose credentials end; none of other hubs. */
+  iceServers(): Promise<RTCIceServer[]> {
+    if (!this.#loveseat) return Promise.resolve([]);
+    if (Date.now() > this.#iceTill) this.#ice = undefined;
+    return this.#ice ??= this.#json<{ iceServers: RTCIceServer[]; ttl: number }>('../_ice').then(a => {
+      this.#iceTill = Date.now() + a.ttl * 500; // half their time
+      return a.iceServers;
+    }, () => {
+      this.#ice = undefined;
+      return []; // peers may reach each other without
     });
   }
 

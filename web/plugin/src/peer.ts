@@ -22,7 +22,7 @@ export interface JoinOptions {
   identity?: Identity;
   /** How long shares outlive a page that dies, in milliseconds. Default: 2 minutes. */
   lease?: number;
-  /** STUN and TURN servers, or what returns them for the next connection. Default: none. */
+  /** STUN and TURN servers, or what returns them for the next connection. Default: those of a Loveseat hub. */
   iceServers?: RTCIceServer[] | (() => RTCIceServer[] | Promise<RTCIceServer[]>);
   /** Hides this page's addresses: it connects through TURN servers alone. */
   relayOnly?: boolean;
@@ -83,7 +83,7 @@ export class Peer {
     this.lease = Math.min(o.lease ?? 120_000, 24 * 3_600_000);
     this.#mailbox = new Mailbox(hub, identity, `${identity.id}.${this.instance}`, this.directory);
     this.#feed = new Feed(hub, this.directory, this.#mailbox);
-    const { iceServers = [] } = o;
+    const { iceServers = () => hub.iceServers() } = o;
     this.transport = new Transport({
       signaler: this.#mailbox, relayOnly: !!o.relayOnly, timeout: o.timeout ?? 15_000, maxPeers: o.maxPeers ?? 64,
       iceServers: async () => typeof iceServers === 'function' ? iceServers() : iceServers,
@@ -96,8 +96,9 @@ export class Peer {
     const url = o.hub?.replace(/\/+$/, '');
     if (!o.fetch && !url) throw badRequest('join needs the URL of a hub database.');
     const identity = o.identity ?? await loadIdentity();
-    const p = new Peer(new Hub(o.fetch ?? hubFetch(url!)), identity, { ...o, hub: url && bare(url) });
-    await p.hub.identify(identity);
+    const hub = new Hub(o.fetch ?? hubFetch(url!)), p = new Peer(hub, identity, { ...o, hub: url && bare(url) });
+    await hub.identify(identity);
+    void hub.iceServers(); // so that they are there for the first connection
     await p.#feed.list();
     void p.#feed.run(p.#over.signal);
     void p.#mailbox.sweep().catch(() => {});

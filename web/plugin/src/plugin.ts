@@ -1,7 +1,7 @@
-import { badRequest, notFound } from './errors.js';
+import { badRequest } from './errors.js';
+import { GoneError, type Remote } from './remote.js';
 import { type JoinOptions, Peer, scheme, type SharedDatabase, type SharesChange } from './peer.js';
 import type { Pouch } from './pouch.js';
-import type { Remote } from './remote.js';
 import type { ShareOptions } from './share.js';
 
 type Callback<T> = (error: unknown, value?: T) => void;
@@ -77,15 +77,15 @@ let opened = 0;
 
 /** Opens a share in whichever of the joined hubs has it. */
 async function find(id: string): Promise<Remote> {
-  let error: unknown;
+  let why = 'No hub was joined: call hub.getSharedDatabases() before opening a share.';
   for (const p of [...peers.values()]) {
     try {
       return await (await p).open(id);
     } catch (e) {
-      error = e;
+      why = (e as Error).message;
     }
   }
-  throw error ?? notFound('No hub was joined: call hub.getSharedDatabases() before opening a share.');
+  throw new GoneError(why); // not 404, which PouchDB's replication would take for that of a checkpoint
 }
 
 /** The adapter of shares: PouchDB's own for HTTP, whose requests go to the sharer. */

@@ -139,7 +139,7 @@ export class Remote {
   }
 
   #next(): void {
-    this.#waiting.shift()?.();
+    for (const go of this.#waiting.splice(0)) go(); // all: who was first may have been aborted
   }
 
   /** A connection can be used again. */

@@ -38,13 +38,9 @@ export class Transport {
     config.signaler.onSignal = s => this.#receive(s);
   }
 
-  /** Calls fn with each stream that peers open, until stopped; that closes the connections which peers have opened. */
-  listen(fn: (s: Stream, l: Link) => void): () => Promise<void> {
+  /** Calls fn with each stream that peers open. Without it offers out of the blue are refused. */
+  listen(fn: (s: Stream, l: Link) => void): void {
     this.listener = fn;
-    return async () => {
-      this.listener = undefined;
-      await Promise.all(this.links().filter(l => l.incoming).map(l => l.close()));
-    };
   }
 
   /** Opens a stream to a peer, over the connection there is or a new one. Throws a ConnectError. */

@@ -101,7 +101,7 @@ test('what a share refuses, whatever the way of asking', async () => {
     ['PUT', '/_design/e', {}], ['PUT', '/_design%2Fe', {}], ['PUT', '/_design/e?new_edits=false', { _rev: '1-a' }], ['DELETE', '/_design/d?rev=1-x'],
     ['PUT', '/_design/d/f', 'x'], ['POST', '', { _id: '_design/e' }], ['GET', '/_local/secret', undefined, 404], ['GET', '/_local%2Fsecret', undefined, 404],
     ['POST', '/_bulk_docs', '{', 400], ['POST', '/_bulk_docs', {}, 400], ['POST', '/_bulk_get', {}, 400], ['PATCH', '/a', {}, 405], ['GET', '/x', undefined, 404],
-    ['GET', '/%E0%A4%A', undefined, 500], ['GET', '/_all_docs?startkey=x', undefined, 400], ['GET', '/../other', undefined, 404],
+    ['GET', '/%E0%A4%A', undefined, 400], ['PUT', '/x', 'null', 400], ['PUT', '/x', '[]', 400], ['POST', '', '3', 400], ['GET', '/_all_docs?startkey=x', undefined, 400], ['GET', '/../other', undefined, 404],
   ]) assert.equal((await call(method, path, body)).status, status, `${method} ${path}`);
   const { json } = await call('POST', '/_bulk_docs', { docs: [{ _id: '_design/e' }, { _id: 'ok' }] });
   assert.deepEqual(json.map(r => r.error), ['forbidden', undefined]);

@@ -161,6 +161,22 @@ test('forged shares and signals change nothing', async t => {
   assert.equal(await refused(await bob.open(s.id)), '200 undefined');
 });
 
+test("the hub's STUN and TURN servers are used, and its proofs are signed by the device key", async t => {
+  const h = hub(), proofs = [], servers = [{ urls: ['turn:x'], username: 'u', credential: 'c' }];
+  const fetch = (path, init) => {
+    proofs.push(new Headers(init?.headers).get('Loveseat-Peer'));
+    return path === '../_ice' ? Promise.resolve(Response.json({ iceServers: servers, ttl: 600 })) : h(path, init);
+  };
+  const identity = await Identity.create(), alice = await join(t, h), bob = await join(t, fetch, { identity });
+  assert.equal(await refused(await bob.open((await alice.share(pouch())).id)), '200 undefined');
+  assert.deepEqual(bob.transport.links()[0].pc.config.iceServers, servers);
+  const [key, at, signature] = proofs.at(-1).split('.').map(p => p.replaceAll('-', '+').replaceAll('_', '/'));
+  const verify = await crypto.subtle.importKey('raw', Buffer.from(key, 'base64'), 'Ed25519', false, ['verify']);
+  assert.equal(Buffer.from(key, 'base64').toString('base64'), identity.keys.sign);
+  assert.ok(Math.abs(at - Date.now() / 1000) < 10);
+  assert.ok(await crypto.subtle.verify('Ed25519', verify, Buffer.from(signature, 'base64'), Buffer.from(`loveseat proof v1\n${at}`)));
+});
+
 test('signals are deleted when they have served', async t => {
   const h = hub(), alice = await join(t, h), bob = await join(t, h);
   await refused(await bob.open((await alice.share(pouch())).id));
@@ -198,4 +214,53 @@ test('candidates before the description are kept, and more than 64 are not tried
   in_('bye', { reason: 'enough' });
   await assert.rejects(done, /refused by the peer: enough/);
   assert.equal(n.pc.connectionState, 'closed');
+});
+
+test('an older document of a sharer, written again, does not count; nor does an offer that was overtaken', async t => {
+  const h = hub(), alice = await join(t, h), bob = await join(t, h), db = pouch();
+  const s = await alice.share(db, { name: 'first' });
+  const old = await h.db.get(`share:${s.id}`);
+  await alice.unshare(db);
+  const again = await alice.share(db, { name: 'second' });
+  await eventually(() => bob.find(s.id)?.name === 'second');
+  const there = await h.db.get(`share:${s.id}`);
+  await h.db.put({ ...old, _rev: there._rev });
+  await bob.shares();
+  assert.equal(bob.find(s.id).name, 'second');
+  assert.equal(again.id, s.id);
+
+  const made = FakeRTCPeerConnection.made, { transport } = alice, me = `${alice.id}.${alice.instance}`;
+  const offer = (session, time) => transport.config.signaler.onSignal({
+    from: 'x.y', to: me, session, kind: 'offer', payload: new TextEncoder().encode(JSON.stringify({ v: 1, time, sdp: '\nm=application 9\na=fake:0' })) });
+  offer('s1', 10);
+  await eventually(() => FakeRTCPeerConnection.made === made + 1);
+  offer('s0', 9);
+  offer('s2', 10);
+  await new Promise(r => setTimeout(r, 20));
+  assert.equal(FakeRTCPeerConnection.made, made + 1);
+});
+
+test('of two offers that cross each other that of the lesser address counts', async t => {
+  const h = hub(), [a, b] = [await join(t, h), await join(t, h)].sort((x, y) => x.id < y.id ? -1 : 1);
+  const [ofA, ofB] = [await a.share(pouch()), await b.share(pouch())];
+  const signals = [];
+  h.db.changes({ live: true, since: 'now', include_docs: true }).on('change', c => c.doc?.kind === 'answer' && signals.push(c.doc.from)).catch(() => {});
+  await Promise.all([a.shares(), b.shares()]);
+  const [toB, toA] = [await a.open(ofB.id), await b.open(ofA.id)];
+  await Promise.all([refused(toB), refused(toA)]);
+  assert.deepEqual([a.peers().length, b.peers().length, a.peers()[0].incoming], [1, 1, false]);
+  assert.deepEqual([...new Set(signals)], [`${b.id}.${b.instance}`]);
+});
+
+test('an aborted request that waits for a connection does not take the turn of another', async t => {
+  const h = hub(), alice = await join(t, h), bob = await join(t, h), db = pouch();
+  const r = await bob.open((await alice.share(db)).id), stop = new AbortController();
+  const feeds = Array.from({ length: 32 }, () => r.fetch(`${r.url}/_changes?feed=longpoll&since=now`).then(a => a.json()));
+  await eventually(() => r.conns.size === 32);
+  const aborted = r.fetch(r.url, { signal: stop.signal }), waiting = r.fetch(r.url);
+  stop.abort();
+  await assert.rejects(aborted, { name: 'AbortError' });
+  await db.put({ _id: 'a' });
+  assert.equal((await waiting).status, 200);
+  assert.ok((await Promise.all(feeds)).every(f => f.results.length === 1));
 });
