@@ -66,11 +66,11 @@ async function database(): Promise<IDBDatabase> {
 
 /**
  * The identity of this browser for this origin, made on first use: its private keys
- * are in IndexedDB and cannot be exported. Without IndexedDB it lives in memory.
+ * are in IndexedDB and cannot be exported. Where that does not work (private windows) it lives in memory.
  */
 export async function loadIdentity(name = 'device'): Promise<Identity> {
-  if (!globalThis.indexedDB) return Identity.create();
-  const db = await database();
+  const db = globalThis.indexedDB && await database().catch(() => undefined);
+  if (!db) return Identity.create();
   try {
     const keys = (mode: IDBTransactionMode) => db.transaction('keys', mode).objectStore('keys');
     const known = await request<StoredKeys | undefined>(keys('readonly').get(name));

@@ -189,27 +189,27 @@ export class Negotiation {
   }
 
   /** Takes a signal of this session; one that does not fit its state is a duplicate. */
-  receive(in_: Inbound): void {
-    if (in_.kind === 'bye') {
-      this.#fail(new RefusedError(in_.message.reason ?? ''));
-    } else if (in_.kind === 'candidate') {
-      if (this.#described) this.#addCandidates(in_);
-      else if (this.#inbox.length < maxCandidates) this.#inbox.push(in_);
-    } else if (in_.kind === 'answer' && !this.offer && this.#ours && !this.#described) {
+  receive(got: Inbound): void {
+    if (got.kind === 'bye') {
+      this.#fail(new RefusedError(got.message.reason ?? ''));
+    } else if (got.kind === 'candidate') {
+      if (this.#described) this.#addCandidates(got);
+      else if (this.#inbox.length < maxCandidates) this.#inbox.push(got);
+    } else if (got.kind === 'answer' && !this.offer && this.#ours && !this.#described) {
       this.#delivered = true;
-      this.#setRemote('answer', in_.message.sdp!).catch(e => this.#fail(e as Error));
+      this.#setRemote('answer', got.message.sdp!).catch(e => this.#fail(e as Error));
     }
   }
 
   async #setRemote(type: RTCSdpType, sdp: string): Promise<void> {
     await this.pc!.setRemoteDescription({ type, sdp });
     this.#described = true;
-    for (const in_ of this.#inbox.splice(0)) this.#addCandidates(in_);
+    for (const got of this.#inbox.splice(0)) this.#addCandidates(got);
   }
 
   /** Tries the peer's candidates. One that leads nowhere or is not understood is no reason to give up. */
-  #addCandidates(in_: Inbound): void {
-    for (const c of in_.message.candidates ?? []) {
+  #addCandidates(got: Inbound): void {
+    for (const c of got.message.candidates ?? []) {
       if (++this.#taken > maxCandidates) return;
       try {
         this.pc!.addIceCandidate(c).catch(() => {});

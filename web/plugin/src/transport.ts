@@ -137,33 +137,33 @@ export class Transport {
   }
 
   #receive(s: Signal): void {
-    let in_: Inbound;
+    let got: Inbound;
     try {
-      in_ = readMessage(s);
+      got = readMessage(s);
     } catch {
       return;
     }
     if (this.#closed) return;
-    if (in_.kind === 'offer') return this.#receiveOffer(in_);
-    const n = this.#peers.get(in_.from)?.attempt?.negotiation;
-    if (n?.session === in_.session) {
-      n.receive(in_);
-    } else if (in_.kind === 'candidate') {
-      this.#early.push(in_); // its offer may be still on its way
+    if (got.kind === 'offer') return this.#receiveOffer(got);
+    const n = this.#peers.get(got.from)?.attempt?.negotiation;
+    if (n?.session === got.session) {
+      n.receive(got);
+    } else if (got.kind === 'candidate') {
+      this.#early.push(got); // its offer may be still on its way
       if (this.#early.length > maxEarly) this.#early.shift();
     }
   }
 
   /** Answers an offer, unless it is stale, loses against ours or is too much. */
-  #receiveOffer(in_: Inbound): void {
-    const p = this.#peer(in_.from);
-    if (in_.message.time! <= p.offered) return; // a duplicate, or overtaken by a later one
-    p.offered = in_.message.time!;
+  #receiveOffer(got: Inbound): void {
+    const p = this.#peer(got.from);
+    if (got.message.time! <= p.offered) return; // a duplicate, or overtaken by a later one
+    p.offered = got.message.time!;
     const a = p.attempt;
-    if (a && !a.negotiation.offer && in_.to < in_.from) return a.negotiation.resend(); // both offer: that of the lesser address counts
+    if (a && !a.negotiation.offer && got.to < got.from) return a.negotiation.resend(); // both offer: that of the lesser address counts
     const reason = a ? '' : this.#refuses();
-    if (reason) return void this.#refuse(in_, reason);
-    const n = this.#negotiation(in_.from, in_.session, in_);
+    if (reason) return void this.#refuse(got, reason);
+    const n = this.#negotiation(got.from, got.session, got);
     const ours = (c: Inbound) => c.from === n.peer && c.session === n.session;
     for (const c of this.#early.filter(ours)) n.receive(c);
     this.#early = this.#early.filter(c => !ours(c));
@@ -185,10 +185,10 @@ export class Transport {
     return halfOpen >= maxHalfOpen || incoming + halfOpen >= this.config.maxPeers ? 'it has too many connections' : '';
   }
 
-  async #refuse(in_: Inbound, reason: string): Promise<void> {
+  async #refuse(got: Inbound, reason: string): Promise<void> {
     if (this.#refusing >= maxHalfOpen) return;
     this.#refusing++;
-    await this.#bye(in_.from, in_.session, reason);
+    await this.#bye(got.from, got.session, reason);
     this.#refusing--;
   }
 
