@@ -6,13 +6,23 @@ BIN      := bin
 LINT     := $(BIN)/golangci-lint
 LINT_VER := v2.15.0
 
-.PHONY: run test build lint race e2e bench soak fuzz clean need-go need-node
+.PHONY: run test test-go test-plugin test-browser build lint bench soak clean browsers need-go need-node
 
 run: build e2e/node_modules/.ok
 	@$(GO) run ./e2e/demo -bin $(BIN)
 
-test: lint build e2e/node_modules/.ok
-	$(GO) test -race -timeout 15m ./...
+test: lint test-go test-plugin test-browser
+
+# -p 2: packages that start processes and wait for peers share two cores badly with more.
+test-go: build e2e/node_modules/.ok
+	$(GO) test -race -p 2 -timeout 20m ./...
+
+test-plugin: web/plugin/node_modules/.ok
+	npm test --prefix web/plugin --silent
+
+# The real binaries with a real Chromium and a real Firefox.
+test-browser: build test-plugin | browsers
+	node --test --test-timeout=180000 e2e/browser/browser.test.mjs
 
 build: need-go
 	$(GO) build -o $(BIN)/ ./cmd/...
@@ -44,5 +54,13 @@ need-go:
 need-node:
 	@command -v npm >/dev/null || { echo "Node 20 or later with npm is needed: https://nodejs.org/"; exit 1; }
 
+browsers:
+	@for b in chromium firefox-esr; do \
+	  command -v $$b >/dev/null && continue; \
+	  sudo=$$(command -v sudo || true); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$b >/dev/null \
+	    || { echo "$$b is needed for the browser tests and could not be installed: apt-get install $$b"; exit 1; }; \
+	done
+
 clean:
-	rm -rf $(BIN) e2e/node_modules
+	rm -rf $(BIN) e2e/node_modules e2e/bench/node_modules web/plugin/node_modules web/plugin/lib web/plugin/dist
