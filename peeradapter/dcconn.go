@@ -21,8 +21,8 @@ const (
 	// readSize is the largest message that we take: a shorter buffer would lose it.
 	readSize = 64 << 10
 	// A writer waits while more than highWater bytes are queued, until lowWater are.
-	highWater = 4 << 20
-	lowWater  = 2 << 20
+	highWater = 2 * receiveBuffer // what is in flight, and as much again
+	lowWater  = receiveBuffer
 )
 
 // A dcConn is a net.Conn over one ordered, reliable, detached data channel. It

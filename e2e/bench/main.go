@@ -283,17 +283,20 @@ func (b *bench) compare(ctx context.Context) error {
 		{"raw SQLite again, for local to local", "./localdb", "^BenchmarkRawInsert$", "rows/s", local},
 		{"raw data channel, both ends in one process", "./peeradapter", "^BenchmarkRawDataChannel$", "MB/s", sync * float64(b.bytes) / float64(b.docs) / 1e6},
 	} {
-		out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", c.bench, c.pkg).CombinedOutput()
+		out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", c.bench, "-benchtime", "2s", "-count", "3", c.pkg).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", c.name, err, out)
 		}
-		m := regexp.MustCompile(`([0-9.e+]+) ` + c.unit).FindSubmatch(out)
-		if m == nil {
-			return fmt.Errorf("%s: no %s in\n%s", c.name, c.unit, out)
+		ceiling := 0.0 // the best of its runs
+		for _, m := range regexp.MustCompile(`([0-9.e+]+) `+c.unit).FindAllSubmatch(out, -1) {
+			rate, err := strconv.ParseFloat(string(m[1]), 64)
+			if err != nil {
+				return err
+			}
+			ceiling = max(ceiling, rate)
 		}
-		ceiling, err := strconv.ParseFloat(string(m[1]), 64)
-		if err != nil {
-			return err
+		if ceiling == 0 {
+			return fmt.Errorf("%s: no %s in\n%s", c.name, c.unit, out)
 		}
 		fmt.Printf("%-52s %11.0f %-8s  Loveseat is %.2f of it\n", c.name, ceiling, c.unit, c.ours/ceiling)
 		b.ceilingRows = append(b.ceilingRows, fmt.Sprintf("| %s | %.0f %s | %.2f |", c.name, ceiling, c.unit, c.ours/ceiling))
