@@ -46,6 +46,7 @@ bench: build e2e/bench/node_modules/.ok
 # Slow: kills and restarts for ten minutes.
 soak: build e2e/node_modules/.ok
 	LOVESEAT_SOAK=1 $(GO) test -run Soak -timeout 60m -v ./e2e
+	LOVESEAT_SOAK=1 $(GO) test -run Soak -timeout 60m -v ./localdb
 	LOVESEAT_SOAK=1 $(GO) test -run 'TestSmallForEver|TestSignalRate' -timeout 60m -v ./hub
 
 need-go:

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/loveseat-db/loveseat/localdb/internal/revtree"
 	"github.com/loveseat-db/loveseat/localdb/internal/sqlite"
@@ -42,7 +43,7 @@ func (d *database) Compact(ctx context.Context) error {
 	if err := s.shrink(ctx, 0); err != nil {
 		return d.translate(err)
 	}
-	d.settle("TRUNCATE")
+	d.settle("TRUNCATE", 50*time.Millisecond)
 	return nil
 }
 

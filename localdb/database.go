@@ -62,7 +62,6 @@ func openDatabase(name, path string, file fs.FileInfo, o Options, a *awake) (*da
 	d.session = d.startSession(c)
 	d.used.Store(a.clock.Add(1))
 	a.add(d)
-	a.trim(d)
 	return d, nil
 }
 

@@ -9,7 +9,8 @@
 //
 // The database "notes" is the file notes.sqlite, with a write-ahead log and an
 // index of it beside while it is open, and notes.attachments/ for attachments
-// above [Options.InlineAttachments]. A "/" in a name is written "%2F".
+// above [Options.InlineAttachments]. A "/" in a name is written "%2F". To copy
+// files that are in use, there is [Store.Backup].
 //
 // Any number of processes may use one directory at the same time. Nothing but
 // SQLite may open the .sqlite files of a running process: closing such a file
@@ -23,4 +24,15 @@
 // slow consumer never stops the write-ahead log from being checkpointed
 // (pool.go). A document is one row with its packed revision tree, and bodies
 // are appended beside it (schema.go).
+//
+// Of what is not needed any more nothing stays: purged documents go at once
+// (purge.go); bodies of old revisions are dead (dead.go) until a compaction drops
+// them (compact.go); free pages are given back (tidy.go). The latter two happen
+// by themselves when there is enough of it, in short transactions between those
+// of writers. The file of an attachment is removed under the write lock, after
+// the transaction that took its last document; who is about to use the same
+// content keeps a name of its own for it until then (content.go).
+//
+// Databases that are not in use sleep, without connections, when more than
+// [Options.MaxOpen] are open; callers do not notice (session.go).
 package localdb

@@ -98,17 +98,15 @@ func prepareFile(c *sqlite.Conn) error {
 }
 
 // makeShrinkable rewrites a file of the first version, which could not give space
-// back. If another process uses it, the next opening may succeed.
+// back. If that fails, because another process uses it or the disk is full, the
+// next opening tries again.
 func makeShrinkable(c *sqlite.Conn) error {
 	mode, err := c.Int("PRAGMA auto_vacuum")
 	if err != nil || mode != 0 {
 		return err
 	}
-	err = c.Exec("PRAGMA auto_vacuum=INCREMENTAL; VACUUM")
-	if sqlite.IsBusy(err) {
-		return nil
-	}
-	return err
+	_ = c.Exec("PRAGMA auto_vacuum=INCREMENTAL; VACUUM")
+	return nil
 }
 
 func migrate(c *sqlite.Conn) error {

@@ -142,7 +142,7 @@ func TestSoakPurge(t *testing.T) {
 // TestSoakLeases renews leases as sharers do: few documents, many revisions.
 func TestSoakLeases(t *testing.T) {
 	t.Parallel()
-	_, d := openTest(t, Options{RevsLimit: 50})
+	_, d := openTest(t, Options{RevsLimit: 200})
 	var revs [100]couch.Rev
 	peak := int64(0)
 	for round := range soak() / len(revs) {

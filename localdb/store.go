@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -147,25 +148,32 @@ func (s *Store) Create(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	d, err := s.create(name, file)
+	if err == nil {
+		s.awake.trim(d)
+	}
+	return err
+}
+
+func (s *Store) create(name, file string) (*database, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errClosed
+		return nil, errClosed
 	}
 	path := filepath.Join(s.dir, file+fileSuffix)
 	// An empty file is a database whose tables the first opening makes.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return &couch.Error{Status: 412, Code: "file_exists", Reason: "The database could not be created, the file already exists."}
+		return nil, &couch.Error{Status: 412, Code: "file_exists", Reason: "The database could not be created, the file already exists."}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := errors.Join(f.Close(), syncDir(s.dir)); err != nil {
-		return err
+		return nil, err
 	}
-	_, err = s.openLocked(name, file)
-	return err
+	return s.openLocked(name, file)
 }
 
 // Open implements [couch.Store].
@@ -174,8 +182,25 @@ func (s *Store) Open(_ context.Context, name string) (couch.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	d, err := s.lookUp(name, file, nil)
+	if err == nil && !d.isThere() {
+		d, err = s.lookUp(name, file, d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.awake.trim(d)
+	return d, nil
+}
+
+// lookUp returns the named database, but not one that has been found to be gone.
+func (s *Store) lookUp(name, file string, gone *database) (*database, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if gone != nil && s.open[name] == gone {
+		delete(s.open, name) // another process destroyed it
+		_ = gone.close(errDestroyed)
+	}
 	return s.openLocked(name, file)
 }
 
@@ -186,7 +211,7 @@ func (s *Store) openLocked(name, file string) (*database, error) {
 	path := filepath.Join(s.dir, file+fileSuffix)
 	info, err := os.Stat(path)
 	if d := s.open[name]; d != nil {
-		if err == nil && os.SameFile(info, d.file) && d.isThere() {
+		if err == nil && os.SameFile(info, d.file) {
 			return d, nil
 		}
 		delete(s.open, name) // another process destroyed it
@@ -218,6 +243,9 @@ func (s *Store) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := s.Open(ctx, name); err != nil { // it forgets one that another process has replaced
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d, err := s.openLocked(name, file)
@@ -231,7 +259,7 @@ func (s *Store) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	d.settle("FULL") // without it destroying is still right, but for a crash
+	d.settle("FULL", time.Second) // without it destroying is still right, but for a crash
 	delete(s.open, name)
 	return errors.Join(d.close(errDestroyed), removeFiles(d.path))
 }

@@ -3,6 +3,7 @@ package localdb
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -98,10 +99,12 @@ const shrinkStep = 256
 // shrink moves pages from the end of the file to free ones before it and cuts
 // the end off, until no more than keep pages are free.
 func (s *session) shrink(ctx context.Context, keep int64) error {
+	last := int64(math.MaxInt64)
 	for more := true; more; {
-		err := s.submit(ctx, shrinkStep, func(t *tx) error {
-			free, err := t.c.Int("PRAGMA freelist_count")
-			if more = free > keep; err != nil || !more {
+		var free int64
+		err := s.submit(ctx, shrinkStep, func(t *tx) (err error) {
+			free, err = t.c.Int("PRAGMA freelist_count")
+			if more = free > keep && free < last; err != nil || !more { // a file that cannot shrink stays as it is
 				return err
 			}
 			return t.c.Exec(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", min(free-keep, shrinkStep)))
@@ -109,6 +112,7 @@ func (s *session) shrink(ctx context.Context, keep int64) error {
 		if err != nil {
 			return err
 		}
+		last = free
 	}
 	return nil
 }

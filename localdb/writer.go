@@ -246,13 +246,15 @@ func (s *session) checkpointLoop() {
 	}
 }
 
-// settle copies the whole log into the database, as far as readers let it. With
-// the mode TRUNCATE the log is emptied, too.
-func (d *database) settle(mode string) {
+// settle copies the whole log into the database, as far as readers let it within
+// a time in which nobody writes. With the mode TRUNCATE the log is emptied, too.
+func (d *database) settle(mode string, patience time.Duration) {
 	c, err := openConn(d.path, 1<<10)
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	_ = c.Exec("PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(" + mode + ")") // it can be done later
+	_, _, _ = c.Checkpoint() // most of it, while others write
+	c.BusyTimeout(patience)
+	_ = c.Exec("PRAGMA wal_checkpoint(" + mode + ")") // it can be done later
 }

@@ -2,6 +2,7 @@ package couchhttp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 
@@ -66,7 +67,7 @@ func compact(c *call) error {
 		return err
 	}
 	c.s.compactions.start(c.db, func(ctx context.Context) {
-		if err := db.Compact(ctx); err != nil && ctx.Err() == nil {
+		if err := db.Compact(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, couch.ErrNotFound) {
 			c.s.o.Logger.Error("compaction failed", "db", c.db, "err", err)
 		}
 	})
