@@ -9,7 +9,7 @@ LINT_VER := v2.15.0
 .PHONY: run test test-go test-plugin test-browser build lint bench soak clean browsers need-go need-node
 
 run: build e2e/node_modules/.ok
-	@$(GO) run ./e2e/demo -bin $(BIN)
+	@$(GO) build -o $(BIN)/demo ./e2e/demo && exec $(BIN)/demo -bin $(BIN)
 
 test: lint test-go test-plugin test-browser
 
