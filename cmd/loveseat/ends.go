@@ -197,3 +197,22 @@ func (m *Main) join(ctx context.Context, hub, identity string) (*share.Peer, err
 	}
 	return peeradapter.Join(ctx, end.db, peeradapter.Options{Identity: id, Logger: m.logger()})
 }
+
+// joinWith opens a local database, making it if create is set, and joins the hub
+// with the device key of its store. The caller closes both, the peer first.
+func (m *Main) joinWith(ctx context.Context, hub, path string, create bool) (*end, *share.Peer, error) {
+	identity, err := m.identityDir(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	local, err := m.openEnd(ctx, path, identity, create)
+	if err != nil {
+		return nil, nil, err
+	}
+	peer, err := m.join(ctx, hub, identity)
+	if err != nil {
+		_ = local.Close()
+		return nil, nil, err
+	}
+	return local, peer, nil
+}

@@ -30,19 +30,11 @@ a hub that join the same topic, until Ctrl-C. Whoever may use the hub may join.`
 }
 
 func (m *Main) runJoin(ctx context.Context, hub, path, topic string, o share.PoolOptions, asJSON bool) error {
-	identity, err := m.identityDir(path)
-	if err != nil {
-		return err
-	}
-	local, err := m.openEnd(ctx, path, identity, true)
+	local, peer, err := m.joinWith(ctx, hub, path, true)
 	if err != nil {
 		return err
 	}
 	defer local.Close()
-	peer, err := m.join(ctx, hub, identity)
-	if err != nil {
-		return err
-	}
 	defer peer.Close()
 	r := m.reporter(asJSON)
 	defer r.Close()

@@ -40,19 +40,11 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 		}
 		so.Info = json.RawMessage(o.info)
 	}
-	identity, err := m.identityDir(path)
-	if err != nil {
-		return err
-	}
-	local, err := m.openEnd(ctx, path, identity, false)
+	local, peer, err := m.joinWith(ctx, hub, path, false)
 	if err != nil {
 		return err
 	}
 	defer local.Close()
-	peer, err := m.join(ctx, hub, identity)
-	if err != nil {
-		return err
-	}
 	defer peer.Close()
 
 	r := m.reporter(o.json)
