@@ -2,7 +2,9 @@ package share
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -75,5 +77,17 @@ func TestPoolNeighboursStay(t *testing.T) {
 	}
 	if changed > limit {
 		t.Errorf("%d links changed", changed)
+	}
+}
+
+// The browser plugin chooses the same neighbours: test/topic.test.mjs expects this, too.
+func TestNeighboursVector(t *testing.T) {
+	var others []string
+	for i := range 39 {
+		others = append(others, fmt.Sprint("member", i+1))
+	}
+	chosen := slices.Sorted(maps.Keys(neighbours("t", "member0", others, 8, func(string) bool { return false })))
+	if got := strings.Join(chosen, ","); got != "member13,member15,member16,member17,member26,member3,member6" {
+		t.Error(got)
 	}
 }

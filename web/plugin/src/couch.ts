@@ -18,8 +18,11 @@ export interface ServeOptions {
   peer: string;
   /** Asked before a peer writes one more _local document. */
   allowLocal?: (id: string) => boolean;
+  /** Asked about each document that the peer writes; what it throws refuses it. */
+  onWrite?: (doc: Doc) => unknown;
+  /** Is told of a write that was refused. */
+  onRefused?: (id: string, e: Error) => void;
 }
-
 
 const maxLocalDoc = 64 << 10;
 
@@ -117,7 +120,7 @@ class API {
   async #database(c: Call): Promise<Response> {
     if (c.method === 'POST') {
       const doc = await c.body();
-      this.#writable(doc?._id ?? '', doc);
+      await this.#allow(doc?._id ?? '', doc);
       const { id, rev } = await this.db.post(doc);
       return json({ ok: true, id, rev }, 201);
     }
@@ -175,24 +178,35 @@ class API {
     }));
   }
 
-  #writable(id: unknown, doc: unknown = {}): void {
+  /** Throws unless the peer may write a document. */
+  async #allow(id: unknown, doc: unknown): Promise<void> {
     if (!doc || typeof doc !== 'object' || Array.isArray(doc)) throw badRequest('Document must be a JSON object');
-    if (this.o.readOnly) throw forbidden('This share is read-only.');
-    if (typeof id === 'string' && id.startsWith('_')) throw forbidden('Design documents of a share are written by its owner alone.');
+    try {
+      if (this.o.readOnly) throw forbidden('This share is read-only.');
+      if (typeof id === 'string' && id.startsWith('_')) throw forbidden('Design documents of a share are written by its owner alone.');
+      try {
+        await this.o.onWrite?.({ ...doc, _id: id as string });
+      } catch (e: any) {
+        throw e?.status ? e : forbidden(String(e?.message ?? e));
+      }
+    } catch (e) {
+      this.o.onRefused?.(String(id), e as Error);
+      throw e;
+    }
   }
 
   /** Refuses what the peer may not write, document by document, and writes the rest. */
   async #bulkDocs(body: any): Promise<Response> {
     if (!Array.isArray(body?.docs)) throw badRequest('POST body must include `docs` parameter.');
     const replicated = body.new_edits === false;
-    const rows: (object | undefined)[] = body.docs.map((d: Doc) => {
+    const rows: (object | undefined)[] = await Promise.all(body.docs.map(async (d: Doc) => {
       try {
-        this.#writable(d?._id, d);
+        await this.#allow(d?._id ?? '', d);
         return undefined;
-      } catch (e) {
-        return { id: d?._id, rev: d?._rev, ...(e as CouchError).toJSON() };
+      } catch (e: any) {
+        return { id: d?._id, rev: d?._rev, error: e.name, reason: e.reason };
       }
-    });
+    }));
     const allowed: Doc[] = body.docs.filter((_: unknown, i: number) => !rows[i]);
     const written = allowed.length ? await this.db.bulkDocs(allowed, { new_edits: !replicated }) : [];
     const told = written.map(w => w.error ? { id: w.id, rev: w.rev, error: w.name, reason: w.reason ?? w.message } : w);
@@ -206,11 +220,13 @@ class API {
     const q = c.query, rev = q.get('rev') ?? c.request.headers.get('if-match')?.replaceAll('"', '') ?? undefined;
     if (attachment) return this.#attachment(id, attachment, rev, c);
     if (c.method === 'GET') return this.#read(id, q);
-    this.#writable(id);
-    if (c.method === 'DELETE') return json(await this.db.remove(id, rev ?? ''));
+    if (c.method === 'DELETE') {
+      await this.#allow(id, { _rev: rev, _deleted: true });
+      return json(await this.db.remove(id, rev ?? ''));
+    }
     if (c.method !== 'PUT') throw new CouchError(405, 'method_not_allowed', 'Only DELETE,GET,HEAD,PUT allowed');
     const doc: Doc = /^multipart\/related/i.test(c.request.headers.get('content-type') ?? '') ? await related(c) : await c.body();
-    this.#writable(id, doc);
+    await this.#allow(id, doc);
     doc._id = id;
     if (q.get('new_edits') === 'false') {
       const [failed] = await this.db.bulkDocs([doc], { new_edits: false });
@@ -233,7 +249,7 @@ class API {
 
   async #attachment(id: string, name: string, rev: string | undefined, c: Call): Promise<Response> {
     const type = c.request.headers.get('content-type') ?? 'application/octet-stream';
-    if (c.method === 'PUT' || c.method === 'DELETE') this.#writable(id);
+    if (c.method === 'PUT' || c.method === 'DELETE') await this.#allow(id, { _rev: rev, _attachments: { [name]: { content_type: type } } });
     if (c.method === 'PUT') return json(await this.db.putAttachment(id, name, rev, binary(await c.bytes(), type), type), 201);
     if (c.method === 'DELETE') return json(await this.db.removeAttachment(id, name, rev ?? ''));
     if (c.method !== 'GET') throw new CouchError(405, 'method_not_allowed', 'Only DELETE,GET,HEAD,PUT allowed');

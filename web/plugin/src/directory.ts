@@ -86,6 +86,6 @@ export class Directory {
 
 /** Whether two documents tell the same; renewals alone do not count. */
 export function sameShare(a: ShareDoc, b: ShareDoc): boolean {
-  const told = (s: ShareDoc) => JSON.stringify([s.name, s.info, s.db, s.access, s.doc_count, s.update_seq]);
+  const told = (s: ShareDoc) => JSON.stringify([s.name, s.info, s.db, s.access, s.doc_count, s.update_seq, s.admission, s.filtered, s.until]);
   return told(a) === told(b);
 }

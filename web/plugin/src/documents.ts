@@ -10,10 +10,14 @@ export interface Doc { _id: string; _rev?: string; _deleted?: boolean; [member: 
 /** What openers of a share may do. */
 export type Access = 'read-write' | 'read';
 
+/** How openers are admitted, other than all of the hub's peers. */
+export type Admission = 'listed' | 'approval' | 'invite';
+
 /** The document "share:<id>". */
 export interface ShareDoc extends Doc {
   type: 'share'; v: 1; name: string; info?: unknown; db: string; peer: string; instance: string; keys: Keys;
-  nonce: string; access: Access; doc_count: number; update_seq: string; published: string; expires: string; signature?: string;
+  nonce: string; access: Access; doc_count: number; update_seq: string; published: string; expires: string;
+  admission?: Admission; filtered?: boolean; until?: string; signature?: string;
 }
 
 /** The document "signal:<time-sortable id>". */
@@ -93,10 +97,8 @@ export function checkInfo(info: unknown): void {
 }
 
 function checkFormat(doc: Doc, type: string, limit: number): void {
-  if (doc.type !== type || doc.v !== 1) throw new Error(`unknown format ${doc.type} version ${doc.v}`);
-  if (JSON.stringify(doc).length > limit) throw new Error('too long');
-  const keys = doc.keys as Keys | undefined;
-  if (typeof keys?.sign !== 'string' || typeof keys.seal !== 'string' || fromBase64(keys.seal).length !== 32 || typeof doc.signature !== 'string') {
+    const keys = doc.keys as Keys | undefined;
+  if (doc.type !== type || doc.v !== 1 || JSON.stringify(doc).length > limit || typeof keys?.sign !== 'string' || typeof keys.seal !== 'string' || fromBase64(keys.seal).length !== 32 || typeof doc.signature !== 'string') {
     throw new Error('malformed document');
   }
 }

@@ -27,6 +27,9 @@ export function toBase64(bytes: Uint8Array): string {
   return btoa(s);
 }
 
+/** Base64 for URLs, without padding. */
+export const url64 = (base64: string) => base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+
 /** Throws on what is not base64. */
 export const fromBase64 = (s: string): Bytes => Uint8Array.from(atob(s), c => c.charCodeAt(0));
 

@@ -1,5 +1,5 @@
 import type { Doc } from './documents.js';
-import { toBase64, utf8 } from './encoding.js';
+import { toBase64, url64, utf8 } from './encoding.js';
 import { CouchError } from './errors.js';
 import type { Identity } from './identity.js';
 
@@ -13,8 +13,6 @@ export interface Written { id: string; rev?: string; error?: string; reason?: st
 export interface Change { seq: unknown; id: string; deleted?: boolean; doc?: Doc }
 
 const heartbeat = 10_000;
-
-const url64 = (base64: string) => base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 
 /** The request header by which a peer that is not signed in shows a Loveseat hub that it has its device key. */
 const proofHeader = 'Loveseat-Peer';

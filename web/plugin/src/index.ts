@@ -1,10 +1,14 @@
 export { Loveseat as default, Loveseat } from './plugin.js';
 export type { LoveseatHub, SharedDatabases } from './plugin.js';
 export { Peer } from './peer.js';
-export type { JoinOptions, PeerState, SharedDatabase, SharesChange } from './peer.js';
+export type { JoinOptions, OpenOptions, PeerState, SharedDatabase, SharesChange } from './peer.js';
 export { GoneError, Remote } from './remote.js';
-export type { RemoteEvent, RemoteInfo, ShareEvent, ShareOptions } from './share.js';
+export type { Invite, InviteOptions } from './admission.js';
+export type { RequestHandler } from './messages.js';
+export type { Topic, TopicOptions, TopicPeer } from './topic.js';
+export type { RemoteEvent, RemoteInfo, Share, ShareEvent, ShareOptions } from './share.js';
 export type { PeerEvent } from './transport.js';
 export { ConnectError } from './negotiation.js';
 export { CouchError } from './errors.js';
 export { Identity, loadIdentity } from './identity.js';
+export type { Custom } from './custom.js';

@@ -23,20 +23,19 @@ const batchWait = 20; // ms
 /** Reads a signal. Throws if it is not one that a negotiation may get. */
 export function readMessage(s: Signal): Inbound {
   const m = payloadJSON(s.payload) as Message | null;
-  if (m?.v !== 1) throw new Error('unknown version');
-  if (m.candidates && (!Array.isArray(m.candidates) || m.candidates.length > maxCandidates)) throw new Error('too many candidates');
-  if (m.reason !== undefined && (typeof m.reason !== 'string' || m.reason.length > 1024)) throw new Error('malformed reason');
-  if (s.kind === 'offer' || s.kind === 'answer') checkSDP(m.sdp);
-  if (s.kind === 'offer' && typeof m.time !== 'number') throw new Error('an offer without time');
+  if (m?.v !== 1 || (m.candidates && (!Array.isArray(m.candidates) || m.candidates.length > maxCandidates)) ||
+    (m.reason !== undefined && (typeof m.reason !== 'string' || m.reason.length > 1024)) ||
+    (/^(offer|answer)$/.test(s.kind) && !describesChannel(m.sdp)) || (s.kind === 'offer' && typeof m.time !== 'number')) {
+    throw new Error('malformed signal');
+  }
   return { to: s.to, from: s.from, session: s.session, kind: s.kind, message: m };
 }
 
-/** Refuses descriptions of anything but one data channel transport: a stranger must not make us set up audio and video. */
-function checkSDP(sdp: unknown): void {
-  if (typeof sdp !== 'string') throw new Error('no description');
+/** Whether a description is of one data channel transport and nothing else: a stranger must not make us set up audio and video. */
+function describesChannel(sdp: unknown): boolean {
+  if (typeof sdp !== 'string') return false;
   const count = (prefix: string) => ('\n' + sdp).split('\n' + prefix).length - 1;
-  if (count('m=') !== 1 || count('m=application ') !== 1) throw new Error('not a description of one data channel');
-  if (count('a=candidate:') > maxCandidates) throw new Error('too many candidates');
+  return count('m=') === 1 && count('m=application ') === 1 && count('a=candidate:') <= maxCandidates;
 }
 
 /** Makes the payload of a signal. */

@@ -1,6 +1,6 @@
 import { Directory, sameShare } from './directory.js';
-import { type Access, published, type ShareDoc, sharePrefix } from './documents.js';
-import { randomHex } from './encoding.js';
+import { type Access, type Admission, published, type ShareDoc, sharePrefix } from './documents.js';
+import { randomHex, toBase64, url64, utf8 } from './encoding.js';
 import { badRequest, CouchError } from './errors.js';
 import { Feed } from './feed.js';
 import { Hub, type HubFetch } from './hub.js';
@@ -8,8 +8,9 @@ import { type Identity, loadIdentity, peerOf } from './identity.js';
 import { Mailbox } from './mailbox.js';
 import type { Pouch } from './pouch.js';
 import { Remote } from './remote.js';
-import type { ShareOptions } from './share.js';
+import type { Share, ShareOptions } from './share.js';
 import type { Served, Sharing } from './sharing.js';
+import type { Topic, TopicOptions } from './topic.js';
 import { type PeerEvent, Transport } from './transport.js';
 
 /** How to join a hub. */
@@ -32,8 +33,18 @@ export interface JoinOptions {
   maxPeers?: number;
   /** Is told when a connection to a peer opens and closes. */
   onPeer?: (e: PeerEvent) => void;
+  /** What this page tells of itself to those whose shares it opens: any JSON of at most 4 KiB, a device's name, say. */
+  info?: unknown;
   /** For tests. Default: the browser's. */
   RTCPeerConnection?: typeof RTCPeerConnection;
+}
+
+/** How to open a share. */
+export interface OpenOptions {
+  /** The secret of an invite. Default: that of the link, if it has one. */
+  invite?: string;
+  /** What the sharer sees when it decides. Default: that of JoinOptions. */
+  info?: unknown;
 }
 
 /** A share in the hub, as its signed document tells. */
@@ -51,6 +62,12 @@ export interface SharedDatabase {
   published: Date;
   /** When it ends unless it is renewed. */
   expires: Date;
+  /** How openers are admitted; undefined: all of the hub's peers are. */
+  admission?: Admission;
+  /** Openers see a part of the database only. */
+  filtered: boolean;
+  /** When the share itself ends. */
+  until?: Date;
   /** It is this browser's. */
   own: boolean;
   /** To give to others. */
@@ -134,6 +151,7 @@ export class Peer {
     return {
       id, name: s.name, info: s.info ?? null, peer: s.peer, dbname: `${scheme}://${id}`, db: s.db, access: s.access, docCount: s.doc_count,
       updateSeq: s.update_seq, published: new Date(published(s)), expires: new Date(s.expires), own: s.peer === this.id,
+      admission: s.admission, filtered: !!s.filtered, until: s.until ? new Date(s.until) : undefined,
       link: this.o.hub && `${this.o.hub}/${sharePrefix}${id}`,
     };
   }
@@ -168,13 +186,26 @@ export class Peer {
     return unwatch;
   }
 
-  /** Publishes a PouchDB database in the hub and serves it to the hub's peers until it is unshared. */
-  async share(db: Pouch, o: ShareOptions = {}): Promise<SharedDatabase> {
-    // What only sharers need is loaded when a page first shares.
+  /** Loads what only sharers need. */
+  async #load(): Promise<Sharing> {
     this.#sharing ??= import('./sharing.js').then(m => new m.Sharing(this));
     this.#sharing.catch(() => this.#sharing = undefined);
-    this.#serves = await this.#sharing;
-    return this.find(await this.#serves.share(db, o))!;
+    return this.#serves = await this.#sharing;
+  }
+
+  /** Publishes a PouchDB database in the hub and serves it to the hub's peers until it is unshared. */
+  async share(db: Pouch, o: ShareOptions = {}): Promise<SharedDatabase> {
+    return this.find((await (await this.#load()).share(db, o)).id)!;
+  }
+
+  /** A share of this page, given by its database or id: it makes invites, revokes and broadcasts. */
+  served(db: Pouch | string): Share | undefined {
+    return this.#serves?.get(db);
+  }
+
+  /** Takes part in a topic with a PouchDB database: it replicates live with those of all peers that join the topic. */
+  async join(topic: string, db: Pouch, o: TopicOptions = {}): Promise<Topic> {
+    return (await this.#load()).join(topic, db, o);
   }
 
   /** Ends the share of a database, given by itself or the share's id. Does nothing if it is not shared. */
@@ -187,25 +218,31 @@ export class Peer {
     return this.#serves?.list() ?? [];
   }
 
-  /** Opens a share, given by its id, dbname or link, or by its name if only one has it. No connection is made yet. */
-  async open(ref: string): Promise<Remote> {
+  /**
+   * Opens a share, given by its id, dbname or link (with the secret of an invite after "#"), or by its name if only one
+   * has it. No connection is made yet.
+   */
+  async open(ref: string, o: OpenOptions = {}): Promise<Remote> {
+    const secret = o.invite ?? /#(.+)/.exec(ref)?.[1], info = o.info ?? this.o.info, intro: Record<string, string> = {};
+    if (secret) intro['Loveseat-Invite'] = secret;
+    if (info) intro['Loveseat-Info'] = url64(toBase64(utf8(JSON.stringify(info))));
     const id = /(?:^|:|\/)([a-z2-7]{26})(?:#.*)?$/.exec(ref)?.[1];
     if (id) {
       if (!this.directory.get(id)) await this.directory.list(this.hub, id);
       const s = this.directory.get(id);
-      if (s) return this.#remote(s);
+      if (s) return this.#remote(s, intro);
     }
     await this.directory.list(this.hub);
     const named = this.directory.live().filter(s => s.name === ref);
     if (named.length > 1) throw new CouchError(409, 'ambiguous_name', `Several shares are named ${ref}; open one by its id.`);
     if (!named[0]) throw new CouchError(404, 'not_found', `No live share ${id ?? `is named ${ref}`}.`);
-    return this.#remote(named[0]);
+    return this.#remote(named[0], intro);
   }
 
-  #remote(s: ShareDoc): Remote {
+  #remote(s: ShareDoc, intro: Record<string, string>): Remote {
     const id = s._id.slice(sharePrefix.length);
     if (s.instance === this.instance) throw new CouchError(409, 'own_share', 'This page shares it itself.');
-    const r = new Remote(this, id, s.db);
+    const r = new Remote(this, id, s.db, intro);
     this.#remotes.add(r);
     return r;
   }
@@ -236,7 +273,7 @@ function bare(url: string): string {
 /** fetch below a hub database, with the credentials of its URL or, without, the browser's cookies. */
 function hubFetch(url: string): HubFetch {
   const u = new URL(url, globalThis.location?.href), base = bare(url);
-  const auth = u.username && 'Basic ' + btoa(unescape(encodeURIComponent(`${decodeURIComponent(u.username)}:${decodeURIComponent(u.password)}`)));
+  const auth = u.username && 'Basic ' + toBase64(utf8(decodeURIComponent(`${u.username}:${u.password}`)));
   return (path, init = {}) => {
     const headers = new Headers(init.headers);
     if (auth) headers.set('Authorization', auth);

@@ -3,6 +3,7 @@ import { GoneError, type Remote } from './remote.js';
 import { type JoinOptions, Peer, scheme, type SharedDatabase, type SharesChange } from './peer.js';
 import type { Pouch } from './pouch.js';
 import type { ShareOptions } from './share.js';
+import type { Topic, TopicOptions } from './topic.js';
 
 type Callback<T> = (error: unknown, value?: T) => void;
 
@@ -16,6 +17,8 @@ export interface LoveseatHub {
   /** Shares a database with the hub's peers. */
   shareDatabase(db: Pouch, options?: ShareOptions, callback?: Callback<SharedDatabase>): Promise<SharedDatabase>;
   shareDatabase(db: Pouch, callback: Callback<SharedDatabase>): Promise<SharedDatabase>;
+  /** Takes part in a topic: the database replicates live with those of all peers that join it. */
+  joinTopic(topic: string, db: Pouch, options?: TopicOptions, callback?: Callback<Topic>): Promise<Topic>;
   /** Ends the share of a database. */
   unshareDatabase(db: Pouch, callback?: Callback<void>): Promise<void>;
   /** Returns the hub's live shares; onChange is told of later changes. */
@@ -51,6 +54,9 @@ const methods = {
   },
   shareDatabase(this: Pouch, ...args: any[]) {
     return both(args, async (db: Pouch, o?: ShareOptions) => (await join(this)).share(db, o));
+  },
+  joinTopic(this: Pouch, ...args: any[]) {
+    return both(args, async (topic: string, db: Pouch, o?: TopicOptions) => (await join(this)).join(topic, db, o));
   },
   unshareDatabase(this: Pouch, ...args: any[]) {
     return both(args, async (db: Pouch) => (await join(this)).unshare(db));
@@ -103,9 +109,11 @@ function adapterOver(http: Function): Function {
       return r.fetch(u.pathname.replace(/^\/db(?=\/|$)/, '/' + encodeURIComponent(r.dbName)) + u.search, init);
     };
     // PouchDB remembers per origin what a server cannot do: an origin for each connection.
-    const name = `http://c${++opened}.${options.name}/db`;
+    const name = `http://c${++opened}.${options.name.split('#')[0]}/db`;
     http.call(this, { ...options, name, fetch, skip_setup: true }, (e: unknown, api: any) => {
       if (api) {
+        /** The share, for custom messages. */
+        api.remote = open;
         api._close = (done: () => void) => {
           void remote?.then(r => r.close(), () => {});
           done();

@@ -1,3 +1,4 @@
+import type { Custom } from './custom.js';
 import { addressOf } from './documents.js';
 import type { Bytes } from './encoding.js';
 import { exchange, Reader } from './http1.js';
@@ -31,7 +32,7 @@ export class Remote {
   readonly #over = new AbortController();
   readonly #unwatch: () => void;
 
-  constructor(private readonly peer: Peer, readonly id: string, readonly dbName: string) {
+  constructor(private readonly peer: Peer, readonly id: string, readonly dbName: string, private readonly intro: Record<string, string>) {
     // A process from which another one has taken over may be dead without that showing yet.
     this.#unwatch = peer.directory.watch(() => {
       const s = peer.directory.get(id);
@@ -65,9 +66,10 @@ export class Remote {
       if (type && !headers.has('content-type')) headers.set('content-type', type);
     }
     headers.delete('authorization'); // the hub's, if any: none of the sharer's business
-    const feed = /\/_changes$/.test(url.pathname) && /^(longpoll|continuous|eventsource)$/.test(url.searchParams.get('feed') ?? '');
-    if (!feed && typeof DecompressionStream !== 'undefined') headers.set('accept-encoding', 'gzip');
     const target = url.pathname + url.search;
+    for (const k in this.intro) headers.set(k, this.intro[k]!);
+    const live = /\/_changes\?.*feed=[lce]|^\/_[rb]/.test(target); // feeds and custom messages come as they come
+    if (!live && typeof DecompressionStream !== 'undefined') headers.set('accept-encoding', 'gzip');
     const repeatable = /^(GET|HEAD)$/.test(method) || /\/_(bulk_get|revs_diff|all_docs|changes|find|explain)$/.test(url.pathname);
     for (let again = repeatable; ; again = false) {
       const { conn, used } = await this.#connection(signal);
@@ -83,6 +85,11 @@ export class Remote {
       }
     }
   };
+
+  /** Custom messages. What they need is loaded when they are first used. */
+  custom(): Promise<Custom> {
+    return import('./custom.js').then(m => new m.Custom(this));
+  }
 
   readonly #release = new WeakMap<Conn, () => void>();
 

@@ -1,10 +1,13 @@
+import { Admission, type Invite, type InviteOptions, readInfo } from './admission.js';
 import { couchHandler, errorAnswer } from './couch.js';
-import { type Access, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
-import { badRequest, CouchError, forbidden } from './errors.js';
+import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
+import { badRequest, CouchError, forbidden, notFound } from './errors.js';
+import { type Limits, limited } from './filter.js';
 import type { Handler } from './httpserver.js';
 import { jitter, pause } from './hub.js';
 import { peerOf } from './identity.js';
 import type { Link } from './link.js';
+import { Messages, type RequestHandler } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Pouch } from './pouch.js';
 import type { Stream } from './yamux.js';
@@ -17,6 +20,10 @@ export interface RemoteInfo {
   peer: string;
   /** How its packets travel: see Link. */
   route: string;
+  /** What the peer tells of itself when it opens the share: not verified. */
+  info?: unknown;
+  /** Id of the invite that has let it in. */
+  invite?: string;
 }
 
 /** Tells that a peer opens a share for the first time. */
@@ -24,30 +31,53 @@ export interface RemoteEvent extends RemoteInfo {
   defaultPrevented: boolean;
   /** Refuses the peer: it gets 403 with the reason. */
   preventDefault(reason?: string): void;
+  /** Admits the peer for good: it is not asked about again, until it is revoked. */
+  always(): void;
 }
 
 /** Something that happened to a share that is served here. */
 export interface ShareEvent {
-  kind: 'opened' | 'closed' | 'refused' | 'failed' | 'ended';
+  kind: 'opened' | 'closed' | 'refused' | 'failed' | 'ended' | 'revoked' | 'write_refused';
   remote?: RemoteInfo;
   error?: Error;
+  /** Of a document whose write was refused. */
+  id?: string;
 }
 
-/** How a database is shared. */
-export interface ShareOptions {
+/** How a database is shared. Without allow, invited and onRemote all peers of the hub may open it. */
+export interface ShareOptions extends Limits {
   /** What others see and may open it by: 1 to 256 bytes of printable text. Default: the database's name. */
   name?: string;
   /** Any JSON for the others to see, at most 32 KiB. */
   info?: unknown;
   /** Lets others read and pull only. */
   readOnly?: boolean;
-  /** Is asked when a peer opens the share, and may take its time: preventDefault, or an error, refuses it. */
+  /** Peer ids, or their first four groups at least, that are admitted. */
+  allow?: string[];
+  /** Admits peers with an invite: see Peer.invite. */
+  invited?: boolean;
+  /** Ends the share. */
+  expires?: Date;
+  /** Is asked when a peer that is not refused otherwise opens the share, and may take its time: preventDefault, or an error, refuses it. */
   onRemote?: (e: RemoteEvent) => unknown;
+  /** Is asked about each document that a peer writes, replicated ones too: what it throws refuses the document with 403. */
+  onWrite?: (doc: Doc, from: RemoteInfo) => unknown;
+  /** Answer the custom requests of openers, by name. */
+  requests?: Record<string, RequestHandler>;
+  /** Is told what openers broadcast. */
+  onMessage?: (m: { from: string; message: unknown }) => void;
+  /** How many requests of one peer may be under way, waiting changes feeds among them. Default: 256. */
+  maxRequests?: number;
   /** Is told of what happens to the share. */
   onEvent?: (e: ShareEvent) => void;
 }
 
-interface Remote { info: RemoteInfo; streams: Set<Stream>; refused: Promise<CouchError | undefined>; handler: Handler; opened?: boolean }
+interface Remote {
+  info: RemoteInfo; streams: Set<Stream>; refused: Promise<CouchError | undefined>; handler: Handler; opened?: boolean;
+  running: number;
+  /** Is aborted when the peer is revoked or has gone. */
+  cut: AbortController;
+}
 
 const maxLocals = 256; // _local documents of one peer
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
@@ -60,12 +90,19 @@ export class Share {
   readonly #locals = new Map<string, Set<string>>(); // by peer
   readonly #over = new AbortController();
   #soon = new AbortController();
+  readonly #seen: Pouch; // the database as openers see it
+  readonly messages: Messages;
+  /** Why it has ended for good, although the page still knows it. */
+  why?: CouchError;
 
   private constructor(private readonly peer: Peer, readonly db: Pouch, readonly id: string, private readonly nonce: string,
-    readonly name: string, private readonly o: ShareOptions) {}
+    readonly name: string, private readonly o: ShareOptions, private readonly admission: Admission, readonly topic?: string) {
+    this.#seen = limited(db, o);
+    this.messages = new Messages(o.requests ?? {}, o.onMessage);
+  }
 
-  /** Checks the options and puts a share together. Its id is the same for the same identity and database. */
-  static async of(peer: Peer, db: Pouch, o: ShareOptions): Promise<Share> {
+  /** Checks the options and puts a share together. Its id is the same for the same identity, database and topic. */
+  static async of(peer: Peer, db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
     const name = o.name ?? db.name;
     try {
       checkName(name);
@@ -73,8 +110,10 @@ export class Share {
     } catch (e) {
       throw badRequest((e as Error).message);
     }
-    const nonce = await shareNonce(await db.id());
-    return new Share(peer, db, await shareID(peer.id, nonce), nonce, name, o);
+    if (o.expires && !(o.expires.getTime() > Date.now())) throw badRequest('A share cannot expire in the past.');
+    const nonce = await shareNonce((topic === undefined ? '' : `pool\0${topic}\0`) + await db.id());
+    const id = await shareID(peer.id, nonce);
+    return new Share(peer, db, id, nonce, name, o, await Admission.of(db, id, o.allow, !!o.invited), topic);
   }
 
   get access(): Access {
@@ -94,15 +133,21 @@ export class Share {
     }
   }
 
+  get #admissionKind(): AdmissionKind | undefined {
+    return this.admission.kind ?? (this.topic === undefined && this.o.onRemote ? 'approval' : undefined);
+  }
+
   /** Writes the share document: a new lease. */
   async publish(): Promise<void> {
-    const { doc_count, update_seq } = await this.db.info(), lease = this.peer.lease;
+    const { doc_count, update_seq } = await this.#seen.info(), until = this.o.expires?.getTime() ?? Infinity;
     for (let attempt = 0; ; attempt++) {
       this.#published = Math.max(Date.now(), this.#published + 1); // readers ignore what is older than they have
       const doc: ShareDoc = {
         _id: sharePrefix + this.id, type: 'share', v: 1, name: this.name, info: this.o.info, db: this.dbName, peer: this.peer.id,
         instance: this.peer.instance, keys: this.peer.identity.keys, nonce: this.nonce, access: this.access, doc_count,
-        update_seq: String(update_seq), published: formatTime(this.#published), expires: formatTime(this.#published + lease),
+        update_seq: String(update_seq), published: formatTime(this.#published), expires: formatTime(Math.max(Math.min(this.#published + this.peer.lease, until), this.#published)),
+        admission: this.#admissionKind, filtered: !!(this.o.filter || this.o.docIds) || undefined,
+        until: this.o.expires && formatTime(until),
       };
       const signed = await sign(this.peer.identity, doc);
       if (this.#over.signal.aborted) return;
@@ -130,7 +175,7 @@ export class Share {
 
   /** Keeps the lease until the share ends. */
   async renew(): Promise<void> {
-    const { lease } = this.peer, { signal } = this.#over;
+    const { lease } = this.peer, { signal } = this.#over, stopClock = this.#expire();
     const unwatch = this.peer.directory.watch(() => {
       if (Date.now() - this.#published > minRenewal && !this.peer.directory.get(this.id)) this.renewSoon();
     });
@@ -150,6 +195,21 @@ export class Share {
       }
     }
     unwatch();
+    stopClock();
+  }
+
+  /** Ends the share when its time has come. */
+  #expire(): () => void {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const tick = () => {
+      const left = (this.o.expires?.getTime() ?? Infinity) - Date.now();
+      if (left === Infinity) return;
+      if (left > 0) return void (timer = setTimeout(tick, Math.min(left, 0x7fffffff)));
+      this.why = forbidden('This share has expired.');
+      void this.unshare().catch(() => {}); // its lease is over, too
+    };
+    tick();
+    return () => clearTimeout(timer);
   }
 
   /** Renews the lease without waiting for its time. */
@@ -159,23 +219,31 @@ export class Share {
 
   /** Answers one request for the share. */
   async handle(request: Request, link: Link, stream: Stream): Promise<Response> {
-    if (this.#over.signal.aborted) return refuse(new CouchError(404, 'not_found', 'No longer shared.'));
-    const r = this.#admit(link, stream), refused = await r.refused;
-    return refused ? refuse(refused) : r.handler(request);
+    if (this.#over.signal.aborted) return refuse(this.why ?? notFound('No longer shared.'));
+    const r = this.#admit(request.headers, link, stream), refused = await r.refused;
+    if (refused) return refuse(refused);
+    if (r.running >= (this.o.maxRequests ?? 256)) return errorAnswer(new CouchError(429, 'too_many_requests', 'Too many requests are under way.'));
+    r.running++;
+    try {
+      return await this.messages.answer(request, r.info, link.peer, r.cut.signal) ?? await r.handler(request);
+    } finally {
+      r.running--;
+    }
   }
 
-  /** Lets a peer in, after asking onRemote when it comes for the first time. */
-  #admit(link: Link, stream: Stream): Remote {
+  /** Lets a peer in, after deciding on it when it comes for the first time. */
+  #admit(headers: Headers, link: Link, stream: Stream): Remote {
     let r = this.#remotes.get(link.peer);
     if (!r) {
-      const peer = peerOf(link.peer);
-      const info = { share: this.id, name: this.name, peer, route: link.route };
-      const handler = couchHandler(this.db, {
+      const peer = peerOf(link.peer), info: RemoteInfo = { share: this.id, name: this.name, peer, route: link.route };
+      const handler = couchHandler(this.#seen, {
         name: this.dbName, uuid: this.id, readOnly: !!this.o.readOnly, peer, allowLocal: id => this.#allowLocal(peer, id),
+        onWrite: this.o.onWrite && (doc => this.o.onWrite!(doc, info)),
+        onRefused: (id, error) => this.#event({ kind: 'write_refused', remote: info, id, error }),
       });
-      const made: Remote = r = { info, streams: new Set(), refused: undefined!, handler };
+      const made: Remote = r = { info, streams: new Set(), refused: undefined!, handler, running: 0, cut: new AbortController() };
       this.#remotes.set(link.peer, r);
-      r.refused = this.#decide(info, link).then(refused => {
+      r.refused = this.#decide(info, link, headers).then(refused => {
         this.#event(refused ? { kind: 'refused', remote: info, error: refused } : { kind: 'opened', remote: info });
         made.opened = !refused;
         return refused;
@@ -185,23 +253,71 @@ export class Share {
     return r;
   }
 
-  async #decide(info: RemoteInfo, link: Link): Promise<CouchError | undefined> {
+  async #decide(info: RemoteInfo, link: Link, headers: Headers): Promise<CouchError | undefined> {
     await link.routed;
     info.route = link.route;
-    let reason: string | undefined;
+    try {
+      info.info = readInfo(headers.get('Loveseat-Info'));
+      const { invite, always } = await this.admission.decide(info.peer, headers.get('Loveseat-Invite'));
+      info.invite = invite;
+      if (!always) await this.#ask(info);
+      return undefined;
+    } catch (e: any) {
+      return e instanceof CouchError ? e : forbidden(String(e?.message ?? e));
+    }
+  }
+
+  /** Asks onRemote. Throws its refusal. */
+  async #ask(info: RemoteInfo): Promise<void> {
+    let reason: string | undefined, always = false;
     const e: RemoteEvent = {
       ...info, defaultPrevented: false,
       preventDefault(why = 'The sharer refuses.') {
         e.defaultPrevented = true;
         reason = why;
       },
+      always: () => always = true,
     };
-    try {
-      await this.o.onRemote?.(e);
-    } catch (failed) {
-      e.preventDefault((failed as Error).message);
+    await this.o.onRemote?.(e);
+    if (e.defaultPrevented) throw forbidden(reason!);
+    if (always) await this.admission.always(info.peer);
+  }
+
+  /** Takes a peer's access away: requests under way are cut off, later ones refused. */
+  async revoke(peer: string, reason?: string): Promise<void> {
+    await this.admission.revoke(peer, reason);
+    this.#cut(r => r.info.peer === peer);
+  }
+
+  /** Makes an invite and returns its link, or the secret alone in a hub without a URL. */
+  async invite(o: InviteOptions = {}): Promise<Invite & { link: string }> {
+    const { secret, invite } = await this.admission.invite(o), link = this.peer.find(this.id)?.link;
+    return { ...invite, link: link ? `${link}#${secret}` : secret };
+  }
+
+  get invites(): Invite[] {
+    return this.admission.invites;
+  }
+
+  /** Ends an invite and cuts off the peers that it let in. */
+  async revokeInvite(id: string): Promise<void> {
+    await this.admission.revokeInvite(id);
+    this.#cut(r => r.info.invite === id);
+  }
+
+  /** Sends a value of at most 16 KiB to all who have the share open and listen. It is kept nowhere. */
+  broadcast(value: unknown): void {
+    this.messages.send(this.peer.id, value);
+  }
+
+  #cut(which: (r: Remote) => boolean): void {
+    for (const [address, r] of [...this.#remotes]) {
+      if (!which(r)) continue;
+      this.#remotes.delete(address);
+      r.cut.abort(forbidden('Access to this share was revoked.'));
+      for (const s of [...r.streams]) s.reset();
+      this.#event({ kind: 'revoked', remote: r.info });
     }
-    return e.defaultPrevented ? forbidden(reason!) : undefined;
   }
 
   #allowLocal(peer: string, id: string): boolean {
@@ -215,6 +331,7 @@ export class Share {
     const r = this.#remotes.get(link.peer);
     if (!r?.streams.delete(stream) || r.streams.size) return;
     this.#remotes.delete(link.peer);
+    r.cut.abort();
     if (r.opened) this.#event({ kind: 'closed', remote: r.info });
   }
 
@@ -227,7 +344,10 @@ export class Share {
   stop(): void {
     this.#over.abort();
     this.#soon.abort();
-    for (const r of [...this.#remotes.values()]) for (const s of [...r.streams]) s.reset();
+    for (const r of [...this.#remotes.values()]) {
+      r.cut.abort();
+      for (const s of [...r.streams]) s.reset();
+    }
   }
 
   /** Ends the share and removes its document from the hub. keepalive: the page is going away. */

@@ -5,6 +5,7 @@ import type { Link } from './link.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Pouch } from './pouch.js';
 import { refuse, type RemoteInfo, Share, type ShareOptions } from './share.js';
+import { Topic, type TopicOptions } from './topic.js';
 import type { Stream } from './yamux.js';
 
 /** A database that is shared, with the peers that have it open. */
@@ -13,15 +14,16 @@ export interface Served { share: SharedDatabase | undefined; openers: RemoteInfo
 /** The databases that a page shares. */
 export class Sharing {
   readonly #shares = new Map<string, Share>();
+  readonly #topics = new Set<Topic>();
 
   constructor(private readonly peer: Peer) {
     peer.transport.listen((stream, link) => void this.#serve(stream, link));
   }
 
-  /** Publishes a database, serves it, and returns the share's id. */
-  async share(db: Pouch, o: ShareOptions): Promise<string> {
-    const s = await Share.of(this.peer, db, o);
-    if (this.#shares.has(s.id)) throw new CouchError(412, 'already_shared', 'This database is shared already.');
+  /** Publishes a database and serves it. topic: as a member of one. */
+  async share(db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
+    const s = await Share.of(this.peer, db, o, topic), there = this.#shares.get(s.id);
+    if (there && !there.why) throw new CouchError(412, 'already_shared', 'This database is shared already.');
     this.#shares.set(s.id, s);
     try {
       await s.publish();
@@ -29,8 +31,20 @@ export class Sharing {
       this.#shares.delete(s.id);
       throw e;
     }
-    void s.renew().finally(() => this.#shares.get(s.id) === s && this.#shares.delete(s.id));
-    return s.id;
+    void s.renew().finally(() => !s.why && this.#shares.get(s.id) === s && this.#shares.delete(s.id));
+    return s;
+  }
+
+  /** A share that is served here, given by its database or its id. */
+  get(db: Pouch | string): Share | undefined {
+    return [...this.#shares.values()].find(s => s.id === db || s.db === db && !s.topic);
+  }
+
+  /** Takes part in a topic. */
+  async join(topic: string, db: Pouch, o: TopicOptions): Promise<Topic> {
+    const t = await Topic.join(this.peer, this, topic, db, o);
+    this.#topics.add(t);
+    return t;
   }
 
   /** Serves one connection, whose requests may be for any of the shares. */
@@ -47,11 +61,10 @@ export class Sharing {
 
   /** Ends the share of a database, given by itself or the share's id. */
   async unshare(db: Pouch | string): Promise<void> {
-    for (const s of [...this.#shares.values()]) {
-      if (s.db !== db && s.id !== db) continue;
-      this.#shares.delete(s.id);
-      await s.unshare();
-    }
+    const s = this.get(db);
+    if (!s) return;
+    this.#shares.delete(s.id);
+    await s.unshare();
   }
 
   list(): Served[] {
@@ -69,6 +82,7 @@ export class Sharing {
 
   /** Ends all shares; those that the hub cannot be told of expire. */
   async close(): Promise<void> {
+    await Promise.all([...this.#topics].map(t => t.cancel().catch(() => {})));
     await Promise.all([...this.#shares.values()].map(s => s.unshare().catch(() => {})));
     this.#shares.clear();
   }

@@ -2,13 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { couchHandler } from '../lib/couch.js';
-import { PouchDB, pouch } from './support.mjs';
-
-/** PouchDB in Node asks responses for Buffers, as node-fetch's have them. */
-const nodeFetch = fetch => async (...args) => {
-  const r = await fetch(...args);
-  return Object.assign(r, { buffer: async () => Buffer.from(await r.arrayBuffer()) });
-};
+import { PouchDB, nodeFetch, pouch } from './support.mjs';
 
 let servers = 0;
 function share(options = {}) {

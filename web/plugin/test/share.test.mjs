@@ -4,9 +4,8 @@ import { test } from 'node:test';
 import { sign } from '../lib/documents.js';
 import { Identity } from '../lib/identity.js';
 import { Negotiation } from '../lib/negotiation.js';
-import { FakeRTCPeerConnection, PouchDB, eventually, hub, join, pouch } from './support.mjs';
+import { FakeRTCPeerConnection, client, eventually, hub, join, pouch } from './support.mjs';
 
-const client = r => new PouchDB(r.url, { fetch: r.fetch, skip_setup: true });
 const refused = r => r.fetch(r.url).then(async a => `${a.status} ${(await a.json()).reason}`);
 
 test('a share is listed, opened, read, written and ended', async t => {

@@ -11,6 +11,15 @@ let n = 0;
 /** A new PouchDB in memory. */
 export const pouch = (name = `db${++n}`) => new PouchDB(`${name}-${process.pid}-${++n}`, { adapter: 'memory' });
 
+/** PouchDB in Node asks responses for Buffers, as node-fetch's have them. */
+export const nodeFetch = fetch => async (...args) => {
+  const r = await fetch(...args);
+  return Object.assign(r, { buffer: async () => Buffer.from(await r.arrayBuffer()) });
+};
+
+/** An opened share as a PouchDB. */
+export const client = r => new PouchDB(r.url, { fetch: nodeFetch(r.fetch), skip_setup: true });
+
 /** Two ends of a wire that delivers in pieces of the given size, and has room for `room` bytes. */
 export function wires({ piece = Infinity, room = 64 << 10 } = {}) {
   const end = () => ({
