@@ -1,5 +1,5 @@
 // Builds dist/loveseat.js, which is all that a page needs that opens shares, and what it loads when it
-// is used: dist/sharing.js shares databases, dist/custom.js asks for custom messages. Types are in lib/.
+// is used: dist/sharing.js shares databases, dist/custom.js asks for custom messages, dist/relay.js goes through the hub. Types are in lib/.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const limit = 15 << 10; // bytes of dist/loveseat.js, gzipped
-const later = ['sharing', 'custom'];
+const later = ['sharing', 'custom', 'relay'];
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));
 rmSync('lib', { recursive: true, force: true });

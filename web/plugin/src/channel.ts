@@ -16,6 +16,12 @@ export interface Wire {
   close(ms: number): Promise<void>;
 }
 
+/** A wire that carries a connection to a peer. */
+export interface Carrier extends Wire {
+  /** Ends the wire at once: nothing is sent or delivered any more. */
+  end(why: Error): void;
+}
+
 export const channelLabel = 'loveseat', channelProtocol = 'yamux+http/1.1';
 
 const messageSize = 16 << 10;
@@ -30,7 +36,7 @@ export function checkChannel(dc: RTCDataChannel): void {
 }
 
 /** A data channel as a wire. */
-export class Channel implements Wire {
+export class Channel implements Carrier {
   onEnd?: (why: Error) => void;
   #deliver?: (chunk: Bytes) => void;
   #early: Bytes[] = [];

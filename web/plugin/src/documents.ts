@@ -70,7 +70,7 @@ export const formatTime = (ms: number): string => new Date(ms).toISOString();
 
 function parseTime(s: string): number {
   const ms = Date.parse(s);
-  if (typeof s !== 'string' || Number.isNaN(ms) || formatTime(ms) !== s) throw new Error('malformed time');
+  if (typeof s !== 'string' || Number.isNaN(ms) || formatTime(ms) !== s) throw malformed();
   return ms;
 }
 
@@ -81,6 +81,7 @@ export const gone = (s: ShareDoc): number => Date.parse(s.expires) + clockSkew;
 /** The address of the process that serves the share. */
 export const addressOf = (s: ShareDoc): string => `${s.peer}.${s.instance}`;
 
+const malformed = () => new Error('malformed document');
 const bytes = (s: string): number => utf8(s).length;
 const short = (s: unknown, limit: number): boolean => typeof s === 'string' && s !== '' && bytes(s) <= limit;
 
@@ -99,7 +100,7 @@ export function checkInfo(info: unknown): void {
 function checkFormat(doc: Doc, type: string, limit: number): void {
     const keys = doc.keys as Keys | undefined;
   if (doc.type !== type || doc.v !== 1 || JSON.stringify(doc).length > limit || typeof keys?.sign !== 'string' || typeof keys.seal !== 'string' || fromBase64(keys.seal).length !== 32 || typeof doc.signature !== 'string') {
-    throw new Error('malformed document');
+    throw malformed();
   }
 }
 
@@ -114,7 +115,7 @@ export async function readShare(doc: Doc): Promise<ShareDoc> {
   checkInfo(s.info);
   if (!short(s.db, 256) || !short(s.instance, 64) || typeof s.update_seq !== 'string' || typeof s.doc_count !== 'number' ||
     (s.access !== 'read' && s.access !== 'read-write') || parseTime(s.expires) - parseTime(s.published) > maxLease) {
-    throw new Error('malformed share document');
+    throw malformed();
   }
   await verify(s, s.peer);
   return s;
@@ -139,7 +140,7 @@ export async function openSignal(id: Identity, doc: Doc, now: number): Promise<{
   const s = doc as SignalDoc;
   if (!short(s.to, 256) || !short(s.from, 256) || !short(s.session, 128) || !short(s.kind, 32) ||
     typeof s.payload !== 'string' || !Number.isSafeInteger(s.seq) || s.seq < 0) {
-    throw new Error('malformed signal');
+    throw malformed();
   }
   if (Math.abs(now - parseTime(s.time)) > signalAge) throw new Error('stale signal');
   await verify(s, peerOf(s.from));

@@ -10,7 +10,8 @@ function suite(name: string, ...ids: number[]): Bytes {
   return concat(utf8(name), new Uint8Array(ids.flatMap(id => [id >> 8, id & 255])));
 }
 
-async function hmac(key: Bytes, data: Bytes): Promise<Bytes> {
+/** HMAC-SHA256. */
+export async function hmac(key: Bytes, data: Bytes): Promise<Bytes> {
   const raw = key.length ? key : new Uint8Array(32); // HMAC pads with zeros, WebCrypto refuses an empty key
   const k = await crypto.subtle.importKey('raw', raw, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
   return new Uint8Array(await crypto.subtle.sign('HMAC', k, data));
@@ -25,7 +26,8 @@ async function expand(id: Bytes, prk: Bytes, label: string, info: Bytes, length:
   return (await hmac(prk, labeled)).slice(0, length);
 }
 
-async function dh(priv: CryptoKey, pub: Bytes): Promise<Bytes> {
+/** X25519. */
+export async function dh(priv: CryptoKey, pub: Bytes): Promise<Bytes> {
   const key = await crypto.subtle.importKey('raw', pub, 'X25519', true, []);
   return new Uint8Array(await crypto.subtle.deriveBits({ name: 'X25519', public: key }, priv, 256));
 }

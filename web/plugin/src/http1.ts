@@ -13,6 +13,7 @@ export interface Duplex {
 
 const maxHead = 64 << 10;
 const empty: Bytes = new Uint8Array();
+const cut = () => new Error('the connection ended too soon');
 
 /** A connection's incoming bytes. */
 export class Reader {
@@ -46,7 +47,7 @@ export class Reader {
       }
       from = this.#buf.length;
       if (!await this.#fill()) {
-        if (from) throw new Error('the connection ended in the middle of a line');
+        if (from) throw cut();
         return undefined;
       }
     }
@@ -63,7 +64,7 @@ export async function readHead(r: Reader): Promise<Head | undefined> {
   const head: Head = { start, headers: new Headers(), lengths: new Set() };
   for (let size = start.length; ;) {
     const line = await r.line();
-    if (line === undefined) throw new Error('the connection ended in the header');
+    if (line === undefined) throw cut();
     if (line === '') return head;
     size += line.length;
     const field = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
@@ -92,7 +93,7 @@ export async function* bodyOf(r: Reader, length: number | 'chunked' | undefined)
     for (let left = length ?? Infinity; left > 0;) {
       const part = await r.some(left);
       if (!part && length === undefined) return;
-      if (!part) throw new Error('the connection ended in the body');
+      if (!part) throw cut();
       left -= part.length;
       yield part;
     }
@@ -141,7 +142,7 @@ export async function exchange(stream: Duplex, r: Reader, q: Outgoing, free: () 
   let h: Head | undefined, status: RegExpExecArray | null;
   do {
     h = await readHead(r);
-    if (!h) throw new Error('the connection ended before the answer');
+    if (!h) throw cut();
     status = /^HTTP\/1\.[01] (\d{3})(?: (.*))?$/.exec(h.start);
     if (!status) throw new Error('not HTTP');
   } while (status[1]!.startsWith('1'));

@@ -40,7 +40,8 @@ export class Hub {
     throw new CouchError(r.status, e.error ?? 'unknown_error', e.reason ?? r.statusText);
   }
 
-  async #json<T>(path: string, body?: unknown, init: RequestInit = {}): Promise<T> {
+  /** Makes a request whose answer is JSON: GET, or POST with a body. Throws a CouchError. */
+  async json<T>(path: string, body?: unknown, init: RequestInit = {}): Promise<T> {
     const headers = new Headers({ Accept: 'application/json' });
     if (body !== undefined) {
       headers.set('Content-Type', 'application/json');
@@ -51,7 +52,7 @@ export class Hub {
 
   /** From now on shows a Loveseat hub whose requests these are, so that it gives out the peer's signals without a log-in. */
   async identify(id: Identity): Promise<void> {
-    const welcome = await this.#json<{ vendor?: { name?: string } }>('../').catch(() => undefined);
+    const welcome = await this.json<{ vendor?: { name?: string } }>('../').catch(() => undefined);
     this.#loveseat = welcome?.vendor?.name === 'Loveseat';
     if (!this.#loveseat) return; // other servers need not allow the header to pages
     let proof = '', till = 0;
@@ -72,7 +73,7 @@ export class Hub {
   iceServers(): Promise<RTCIceServer[]> {
     if (!this.#loveseat) return Promise.resolve([]);
     if (Date.now() > this.#iceTill) this.#ice = undefined;
-    return this.#ice ??= this.#json<{ iceServers: RTCIceServer[]; ttl: number }>('../_ice').then(a => {
+    return this.#ice ??= this.json<{ iceServers: RTCIceServer[]; ttl: number }>('../_ice').then(a => {
       this.#iceTill = Date.now() + a.ttl * 500; // half their time
       return a.iceServers;
     }, () => {
@@ -83,13 +84,13 @@ export class Hub {
 
   /** Returns the database's update sequence. */
   async sequence(): Promise<string> {
-    return String((await this.#json<{ update_seq: unknown }>('')).update_seq);
+    return String((await this.json<{ update_seq: unknown }>('')).update_seq);
   }
 
   /** Returns a document, undefined if there is none. */
   async get(id: string): Promise<Doc | undefined> {
     try {
-      return await this.#json<Doc>(encodeURIComponent(id));
+      return await this.json<Doc>(encodeURIComponent(id));
     } catch (e) {
       if (e instanceof CouchError && e.status === 404) return undefined;
       throw e;
@@ -101,13 +102,13 @@ export class Hub {
     const q = new URLSearchParams({
       include_docs: 'true', startkey: JSON.stringify(prefix), endkey: JSON.stringify(prefix + '\ufff0'),
     });
-    const { rows } = await this.#json<{ rows: { doc?: Doc }[] }>(`_all_docs?${q}`);
+    const { rows } = await this.json<{ rows: { doc?: Doc }[] }>(`_all_docs?${q}`);
     return rows.flatMap(r => r.doc?._id.startsWith(prefix) ? [r.doc] : []);
   }
 
   /** Writes documents. keepalive: also when the page is going away. */
   write(docs: Doc[], keepalive = false): Promise<Written[]> {
-    return this.#json('_bulk_docs', { docs }, { keepalive });
+    return this.json('_bulk_docs', { docs }, { keepalive });
   }
 
   /** Writes one document and returns its new revision. Throws a CouchError. */

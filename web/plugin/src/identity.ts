@@ -1,5 +1,5 @@
 import { type Bytes, fromBase64, hash, toBase64 } from './encoding.js';
-import { open } from './hpke.js';
+import { dh, open } from './hpke.js';
 
 /** A peer's public keys in base64: Ed25519 for signatures, X25519 to seal to. */
 export interface Keys { sign: string; seal: string }
@@ -25,6 +25,11 @@ export class Identity {
   /** Signs with Ed25519 (RFC 8032). */
   async sign(message: Bytes): Promise<Bytes> {
     return new Uint8Array(await crypto.subtle.sign('Ed25519', this.own.sign.privateKey, message));
+  }
+
+  /** X25519 of this identity's key and another one. */
+  agree(pub: Bytes): Promise<Bytes> {
+    return dh(this.own.seal.privateKey, pub);
   }
 
   /** Opens what was sealed to this identity's X25519 key. */

@@ -1,4 +1,4 @@
-import type { Channel } from './channel.js';
+import type { Carrier } from './channel.js';
 import { Session, type Stream } from './yamux.js';
 
 const keepAlive = 5000; // ms: how often the peer is asked whether it still listens
@@ -6,14 +6,16 @@ const silence = 10_000; // without an answer or any progress it is lost
 const hurry = 3000; // the same, after the page was asleep or the network changed
 const drainLimit = 2000; // how long closing waits for the peer to take what was written
 
-/** How packets travel: "host", "srflx", "prflx" or "relay"; "" while that is unknown. */
+/** How packets travel: "host", "srflx", "prflx" or "relay", "hub" through the hub's relay; "" while that is unknown. */
 export type Route = string;
 
-/** A connection to a peer: a peer connection and the streams in its data channel. */
+/** A connection to a peer and the streams in it: a peer connection, or one through the hub, which has none. */
 export class Link {
   readonly session: Session;
   readonly since = Date.now();
-  #route: Route = '';
+  /** There is a better connection to the peer: new streams take that. */
+  superseded = false;
+  #route: Route;
   /** Resolves when the route is known. */
   readonly routed: Promise<void>;
   /** Resolves to why the link ended. */
@@ -26,19 +28,20 @@ export class Link {
   #over = false;
 
   /** incoming: the peer has offered it. Who offered is yamux's client. */
-  constructor(readonly peer: string, readonly incoming: boolean, private readonly pc: RTCPeerConnection,
-    private readonly channel: Channel, onStream: (s: Stream, l: Link) => void) {
+  constructor(readonly peer: string, readonly incoming: boolean, private readonly pc: RTCPeerConnection | undefined,
+    private readonly channel: Carrier, onStream: (s: Stream, l: Link) => void) {
+    this.#route = pc ? '' : 'hub';
     this.ended = new Promise(r => this.#resolve = r);
     this.session = new Session(channel, !incoming);
     this.session.onStream = stream => onStream(stream, this);
     this.session.onEnd = why => this.#finish(why);
     const state = () => {
       // After a remote close sctp says so in milliseconds, connectionState in seconds.
-      if (pc.connectionState === 'failed') this.#finish(new Error('the connection to the peer is lost'));
-      else if (pc.sctp?.state === 'closed' || pc.connectionState === 'closed') this.#finish(new Error('the peer closed the connection'));
+      if (pc?.connectionState === 'failed') this.#finish(new Error('the connection to the peer is lost'));
+      else if (pc?.sctp?.state === 'closed' || pc?.connectionState === 'closed') this.#finish(new Error('the peer closed the connection'));
     };
-    pc.onconnectionstatechange = state;
-    if (pc.sctp) pc.sctp.onstatechange = state;
+    if (pc) pc.onconnectionstatechange = state;
+    if (pc?.sctp) pc.sctp.onstatechange = state;
     this.#watching = setInterval(() => this.#watch(silence), keepAlive);
     this.session.start();
     this.routed = this.#findRoute();
@@ -95,20 +98,20 @@ export class Link {
     clearInterval(this.#watching);
     this.session.fail(why);
     this.channel.end(why);
-    this.pc.close();
+    this.pc?.close();
     this.#resolve(why);
   }
 
   /** How the packets travel at the moment. */
   get route(): Route {
-    const pair = this.pc.sctp?.transport?.iceTransport?.getSelectedCandidatePair?.();
+    const pair = this.pc?.sctp?.transport?.iceTransport?.getSelectedCandidatePair?.();
     return pair ? routeOf(pair.local?.type, pair.remote?.type) : this.#route;
   }
 
   /** Asks the statistics, in browsers that do not tell the pair. */
   async #findRoute(): Promise<void> {
     try {
-      const stats = await this.pc.getStats();
+      const stats = await this.pc!.getStats();
       for (const s of stats.values()) {
         if (s.type !== 'candidate-pair' || !s.nominated || s.state !== 'succeeded') continue;
         this.#route = routeOf(stats.get(s.localCandidateId)?.candidateType, stats.get(s.remoteCandidateId)?.candidateType);

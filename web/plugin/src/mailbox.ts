@@ -9,6 +9,9 @@ import { Sessions } from './sessions.js';
 export interface Signaler {
   /** Delivers a message, trying again until signal is aborted. */
   send(s: Omit<Signal, 'from'>, signal: AbortSignal): Promise<void>;
+  /** The key to which signals to a peer are sealed. */
+  sealKey(address: string, session: string): Promise<string>;
+  readonly address: string;
   /** Is called with each message to this peer, in order per session. */
   onSignal?: (s: Signal) => void;
 }
@@ -28,11 +31,15 @@ export class Mailbox implements Signaler {
 
   async send(s: Omit<Signal, 'from'>, signal: AbortSignal): Promise<void> {
     const now = Date.now(), seq = this.#sessions.number(s.to, s.session, now);
-    const key = (this.#sessions.keysOf(s.to, s.session) ?? await this.#keys(peerOf(s.to))).seal;
-    const doc = await newSignal(this.id, { ...s, from: this.address }, seq, key, now);
+    const doc = await newSignal(this.id, { ...s, from: this.address }, seq, await this.sealKey(s.to, s.session), now);
     await retry(signal, () => this.hub.put(doc).catch(e => {
       if (!(e instanceof CouchError && e.status === 409)) throw e; // else an attempt before this one was carried out
     }));
+  }
+
+  /** The key to which signals to a peer are sealed, as its signature vouches for it. */
+  async sealKey(address: string, session: string): Promise<string> {
+    return (this.#sessions.keysOf(address, session) ?? await this.#keys(peerOf(address))).seal;
   }
 
   async #keys(peer: string) {

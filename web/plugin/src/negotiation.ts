@@ -11,7 +11,7 @@ import { utf8 } from './encoding.js';
 import type { Signaler } from './mailbox.js';
 
 /** The content of a signal. */
-export interface Message { v: 1; time?: number; sdp?: string; candidates?: RTCIceCandidateInit[]; reason?: string }
+export interface Message { v: 1; time?: number; sdp?: string; candidates?: RTCIceCandidateInit[]; reason?: string; session?: string }
 
 /** A signal whose payload has been read and checked. */
 export interface Inbound extends Omit<Signal, 'payload'> { message: Message }
@@ -48,8 +48,8 @@ const hints: Record<Stage, string> = {
   'ice servers': 'cannot learn the STUN and TURN servers',
   signal: 'cannot send signals through the hub',
   answer: 'no answer: it is offline or shares nothing',
-  ice: 'no network path between the peers was found; a TURN server helps where a NAT or firewall is in between',
-  dtls: 'a network path was found, but no secure session came up on it',
+  ice: 'no path between the peers was found; a TURN server helps where a NAT or firewall is in between',
+  dtls: 'a path was found, but no secure session came up on it',
   channel: 'the data channel did not open',
 };
 
@@ -96,7 +96,7 @@ export class Negotiation {
 
   /** Negotiates until the data channel is open. Throws a ConnectError. */
   async run(): Promise<Channel> {
-    const timer = setTimeout(() => this.cancel(new Error('the time was up')), this.config.timeout);
+    const timer = setTimeout(() => this.cancel(new Error('time is up')), this.config.timeout);
     try {
       return await new Promise<Channel>((resolve, reject) => {
         this.#fail = reject;

@@ -7,6 +7,7 @@ import { Hub, type HubFetch } from './hub.js';
 import { type Identity, loadIdentity, peerOf } from './identity.js';
 import { Mailbox } from './mailbox.js';
 import type { Pouch } from './pouch.js';
+import type { Relays } from './relay.js';
 import { Remote } from './remote.js';
 import type { Share, ShareOptions } from './share.js';
 import type { Served, Sharing } from './sharing.js';
@@ -25,6 +26,8 @@ export interface JoinOptions {
   lease?: number;
   /** STUN and TURN servers, or what returns them for the next connection. Default: those of a Loveseat hub. */
   iceServers?: RTCIceServer[] | (() => RTCIceServer[] | Promise<RTCIceServer[]>);
+  /** Whether connections go through the hub, encrypted from end to end: where no direct path is found ("auto"), always ("hub") or never ("off"). Default: auto. */
+  relay?: 'auto' | 'hub' | 'off';
   /** Hides this page's addresses: it connects through TURN servers alone. */
   relayOnly?: boolean;
   /** Bounds the making of a connection, in milliseconds. Default: 15 s. */
@@ -93,6 +96,7 @@ export class Peer {
   readonly #feed: Feed;
   readonly #remotes = new Set<Remote>();
   readonly #over = new AbortController();
+  #relays?: Promise<Relays>;
   #sharing?: Promise<Sharing>;
   #serves?: Sharing; // once it is loaded
 
@@ -104,6 +108,7 @@ export class Peer {
     this.transport = new Transport({
       signaler: this.#mailbox, relayOnly: !!o.relayOnly, timeout: o.timeout ?? 15_000, maxPeers: o.maxPeers ?? 64,
       iceServers: async () => typeof iceServers === 'function' ? iceServers() : iceServers,
+      relay: { mode: o.hub ? o.relay ?? 'auto' : 'off', load: () => this.#relays ??= import('./relay.js').then(m => new m.Relays(this, this.#mailbox, o.hub!)) },
       onPeer: e => o.onPeer?.(e), RTCPeerConnection: o.RTCPeerConnection ?? globalThis.RTCPeerConnection,
     });
   }
@@ -223,10 +228,10 @@ export class Peer {
    * has it. No connection is made yet.
    */
   async open(ref: string, o: OpenOptions = {}): Promise<Remote> {
-    const secret = o.invite ?? /#(.+)/.exec(ref)?.[1], info = o.info ?? this.o.info, intro: Record<string, string> = {};
-    if (secret) intro['Loveseat-Invite'] = secret;
+    const invite = o.invite ?? ref.split('#')[1], info = o.info ?? this.o.info, intro: Record<string, string> = {};
+    if (invite) intro['Loveseat-Invite'] = invite;
     if (info) intro['Loveseat-Info'] = url64(toBase64(utf8(JSON.stringify(info))));
-    const id = /(?:^|:|\/)([a-z2-7]{26})(?:#.*)?$/.exec(ref)?.[1];
+    const id = /(?:^|:|\/)([a-z2-7]{26})(#|$)/.exec(ref)?.[1];
     if (id) {
       if (!this.directory.get(id)) await this.directory.list(this.hub, id);
       const s = this.directory.get(id);

@@ -3,13 +3,14 @@ import { addressOf } from './documents.js';
 import type { Bytes } from './encoding.js';
 import { exchange, Reader } from './http1.js';
 import { jitter, pause } from './hub.js';
+import type { Link } from './link.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Stream } from './yamux.js';
 
 const maxConns = 32, maxIdle = 8;
 const redialMin = 100, redialMax = 5000; // ms
 
-interface Conn { stream: Stream; reader: Reader; address: string }
+interface Conn { stream: Stream; reader: Reader; address: string; link: Link; release?: () => void }
 
 /** The share is gone from the hub, or was closed here. */
 export class GoneError extends Error {
@@ -75,7 +76,7 @@ export class Remote {
       const { conn, used } = await this.#connection(signal);
       const stop = () => conn.stream.reset(signal!.reason as Error);
       signal?.addEventListener('abort', stop);
-      this.#release.set(conn, () => signal?.removeEventListener('abort', stop));
+      conn.release = () => signal?.removeEventListener('abort', stop);
       try {
         return await exchange(conn.stream, conn.reader, { method, target, host: this.id, headers, body }, () => this.#free(conn));
       } catch (e) {
@@ -91,13 +92,12 @@ export class Remote {
     return import('./custom.js').then(m => new m.Custom(this));
   }
 
-  readonly #release = new WeakMap<Conn, () => void>();
-
   /** Returns an idle connection, or a new one as soon as one can be made. */
   async #connection(signal?: AbortSignal | null): Promise<{ conn: Conn; used: boolean }> {
     for (let wait = redialMin; ; wait = Math.min(2 * wait, redialMax)) {
       signal?.throwIfAborted();
       if (this.#over.signal.aborted) throw new GoneError('The share was closed.');
+      for (const c of this.idle.filter(c => c.link.superseded)) c.stream.onEnd!(); // there is a better way now
       const idle = this.idle.pop();
       if (idle) {
         idle.stream.onEnd = () => this.#dropped(idle);
@@ -123,8 +123,8 @@ export class Remote {
     const s = this.peer.directory.get(this.id);
     if (!s) throw new GoneError('The share is gone from the hub.');
     const address = addressOf(s);
-    const { stream } = await or(this.peer.transport.dial(address), signal);
-    const conn = { stream, reader: new Reader(stream), address };
+    const { stream, link } = await or(this.peer.transport.dial(address), signal);
+    const conn = { stream, reader: new Reader(stream), address, link };
     this.conns.add(conn);
     stream.onEnd = () => this.#dropped(conn);
     return conn;
@@ -151,8 +151,8 @@ export class Remote {
 
   /** A connection can be used again. */
   #free(c: Conn): void {
-    this.#release.get(c)?.();
-    if (this.#over.signal.aborted || this.idle.length >= maxIdle || c.stream.done) {
+    c.release?.();
+    if (this.#over.signal.aborted || this.idle.length >= maxIdle || c.stream.done || c.link.superseded) {
       c.stream.close();
       return this.#dropped(c);
     }
@@ -166,7 +166,7 @@ export class Remote {
   }
 
   #dropped(c: Conn): void {
-    this.#release.get(c)?.();
+    c.release?.();
     if (this.conns.delete(c)) this.#next();
   }
 

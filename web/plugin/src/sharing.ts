@@ -1,6 +1,7 @@
 // The sharer's side of a peer: what a page loads when it first shares a database.
 import { CouchError } from './errors.js';
 import { serve } from './httpserver.js';
+import { Incoming } from './incoming.js';
 import type { Link } from './link.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Pouch } from './pouch.js';
@@ -17,7 +18,7 @@ export class Sharing {
   readonly #topics = new Set<Topic>();
 
   constructor(private readonly peer: Peer) {
-    peer.transport.listen((stream, link) => void this.#serve(stream, link));
+    peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link));
   }
 
   /** Publishes a database and serves it. topic: as a member of one. */

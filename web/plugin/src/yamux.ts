@@ -153,7 +153,7 @@ export class Session {
   onStream?: (s: Stream) => void;
   /** Is called once, when the session has ended. */
   onEnd?: (why: Error) => void;
-  private readonly streams = new Map<number, Stream>();
+  readonly streams = new Map<number, Stream>();
   #next: number;
   #incoming = 0;
   #head: Bytes = new Uint8Array(header);
@@ -183,7 +183,7 @@ export class Session {
 
   /** Opens a stream, which can be written to at once. */
   open(): Stream {
-    if (!this.alive) throw this.#ended ?? new Error('the peer is closing the connection');
+    if (!this.alive) throw this.#ended ?? new Error('the peer closed the connection');
     const s = new Stream(this, this.#next, SYN);
     this.streams.set(this.#next, s);
     this.#next += 2;

@@ -136,7 +136,7 @@ test('after go away no stream is opened, and those there are go on', async () =>
   await s.write(utf8('before'));
   server.goAway();
   await eventually(() => !client.alive);
-  assert.throws(() => client.open(), /closing/);
+  assert.throws(() => client.open(), /closed/);
   await s.write(utf8(' and after'));
   s.end();
   assert.equal(String(await drain(s)), 'before and after');
