@@ -88,6 +88,7 @@ export class World {
         p.kill('SIGKILL');
         return exited;
       },
+      signal: name => p.kill(name),
     };
     this.ending.push(() => p.exitCode === null && p.signalCode === null ? proc.stop() : undefined);
     return proc;

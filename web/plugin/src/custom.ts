@@ -1,4 +1,5 @@
 // Custom messages, the opener's side, which is loaded when it is used. The wire is described in messages.ts.
+import { verificationCode } from './code.js';
 import { CouchError } from './errors.js';
 import { jitter, pause } from './hub.js';
 import type { Remote } from './remote.js';
@@ -25,6 +26,12 @@ const failure = (v: any) => new CouchError(v.status ?? 500, v.error, v.reason);
 /** Custom messages to the sharer of an opened share, and to others who have it open. */
 export class Custom {
   constructor(private readonly remote: Remote) {}
+
+  /** The number that both people see, if nobody is between them: see verificationCode. Undefined if the share is gone. */
+  async verificationCode(): Promise<string | undefined> {
+    const { info } = this.remote;
+    return info && verificationCode(info.peer, this.remote.peer.id);
+  }
 
   #ask(name: string, value: unknown, signal?: AbortSignal): Promise<Response> {
     return message(this.remote, '/_request/' + encodeURIComponent(name), post(value, signal));

@@ -33,7 +33,7 @@ export class Remote {
   readonly #over = new AbortController();
   readonly #unwatch: () => void;
 
-  constructor(private readonly peer: Peer, readonly id: string, readonly dbName: string, private readonly intro: Record<string, string>) {
+  constructor(readonly peer: Peer, readonly id: string, readonly dbName: string, private readonly intro: Record<string, string>) {
     // A process from which another one has taken over may be dead without that showing yet.
     this.#unwatch = peer.directory.watch(() => {
       const s = peer.directory.get(id);

@@ -1,4 +1,5 @@
 import { Admission, type Invite, type InviteOptions, readInfo } from './admission.js';
+import { verificationCode } from './code.js';
 import { couchHandler, errorAnswer } from './couch.js';
 import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
 import { badRequest, CouchError, forbidden, notFound } from './errors.js';
@@ -281,6 +282,11 @@ export class Share {
     await this.o.onRemote?.(e);
     if (e.defaultPrevented) throw forbidden(reason!);
     if (always) await this.admission.always(info.peer);
+  }
+
+  /** The number that this page's user and a peer's see, if nobody is between them. */
+  verificationCode(peer: string): Promise<string> {
+    return verificationCode(this.peer.id, peer);
   }
 
   /** Takes a peer's access away: requests under way are cut off, later ones refused. */

@@ -1,6 +1,7 @@
 // Custom requests and broadcasts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { verificationCode } from '../lib/code.js';
 import { eventually, hub, join, pouch } from './support.mjs';
 
 test('requests: answers, errors, streams, cancel', async t => {
@@ -23,6 +24,9 @@ test('requests: answers, errors, streams, cancel', async t => {
   await assert.rejects(c.request('breaks'), { status: 500, reason: 'broken' });
   for (const name of ['missing', 'toString', '__proto__', 'a/b']) await assert.rejects(c.request(name), { status: 404 });
   await assert.rejects(c.request('add', 'x'.repeat(1 << 20)), { status: 413 });
+  assert.match(await c.verificationCode(), /^(\d{5} ){5}\d{5}$/);
+  assert.equal(await c.verificationCode(), await alice.served(db).verificationCode(bob.id));
+  assert.equal(await verificationCode('a', 'b'), '01844 36416 29127 26957 01574 24177'); // and Go's
   const all = [];
   for await (const v of c.stream('count', 5)) all.push(v);
   assert.deepEqual(all, [0, 1, 2, 3, 4]);
