@@ -40,6 +40,10 @@ var (
 	ErrForbidden    = &Error{http.StatusForbidden, "forbidden", ""}
 )
 
+// ErrClosed is wrapped by the errors of what is done through something that was closed for good,
+// so that nobody tries again.
+var ErrClosed = errors.New("closed")
+
 // NotFound is 404; CouchDB's reasons are "missing", "deleted" and "Database does not exist.".
 func NotFound(reason string) *Error { return &Error{http.StatusNotFound, "not_found", reason} }
 

@@ -2,9 +2,11 @@ package couchhttp
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -100,6 +102,7 @@ func FuzzMultipart(f *testing.F) {
 	}
 	f.Add(part(`{"_attachments":{"a":{"follows":true,"length":2},"b":{"follows":true}}}`, "aa", "b"))
 	f.Add(part(`{"_attachments":{"a":{"follows":true,"digest":"md5-XUFAKrxLKna5cZ2REBfFkg=="}}}`, "hello"))
+	f.Add(part(`{"_attachments":{"a":{"follows":true,"encoding":"gzip"}}}`, "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x4a\x04\x04\x00\x00\xff\xff\x43\xbe\xb7\xe8\x01\x00\x00\x00"))
 	f.Add(part(`{}`))
 	f.Add([]byte("--x\r\n\r\n{"))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -109,7 +112,8 @@ func FuzzMultipart(f *testing.F) {
 		if err != nil {
 			wrongInput(t, err)
 		} else {
-			for _, name := range following([]byte(strings.ToValidUTF8(string(doc.AppendJSON(nil)), ""))) {
+			for _, f := range following([]byte(strings.ToValidUTF8(string(doc.AppendJSON(nil)), ""))) {
+				name := f.name
 				a := attachmentNamed(doc, name)
 				r, err := a.Reader(t.Context())
 				if err != nil {
@@ -137,9 +141,11 @@ func FuzzHeaders(f *testing.F) {
 		if length < 0 {
 			return
 		}
-		from, to, _, err := parseRange(http.Header{"Range": {h}}, "", length)
-		if err == nil && (from < 0 || to < from || to > length) {
-			t.Fatalf("%q of %d: %d-%d", h, length, from, to)
+		ranges, err := parseRanges(http.Header{"Range": {h}}, "", length)
+		for _, b := range ranges {
+			if err != nil || b.from < 0 || b.to <= b.from || b.to > length {
+				t.Fatalf("%q of %d: %v %v", h, length, ranges, err)
+			}
 		}
 		_ = etagMatch(h, `"a"`)
 		_ = accepts(h, "multipart/mixed")
@@ -150,8 +156,64 @@ func FuzzHeaders(f *testing.F) {
 		if v := safeHeader(h); strings.ContainsAny(v, "\r\n\x00") {
 			t.Fatalf("%q", v)
 		}
+		if v := headerText(h); strings.ContainsAny(v, "\r\n\x00") {
+			t.Fatalf("%q", v)
+		}
 		if v := quoteFilename(h); strings.ContainsAny(v, "\r\n\x00") {
 			t.Fatalf("%q", v)
+		}
+	})
+}
+
+// noStore has no databases.
+type noStore struct{ couch.Store }
+
+func (noStore) Open(context.Context, string) (couch.DB, error) {
+	return nil, couch.NotFound("Database does not exist.")
+}
+
+func (noStore) Databases(context.Context) ([]string, error) { return nil, nil }
+
+func (noStore) Create(context.Context, string) error { return nil }
+
+func (noStore) Destroy(context.Context, string) error {
+	return couch.NotFound("Database does not exist.")
+}
+
+// FuzzPath: any path and method is routed, under an access rule, and answered with JSON or refused.
+func FuzzPath(f *testing.F) {
+	for _, p := range []string{"/", "/db/_design%2Fa", "/db//_local/x/y", "/%5fusers/../x", "/db/%2e%2e%2fx", "/db/a%zz", "/db/a%00", "/_session/", "/db/%5Fsecurity"} {
+		f.Add("GET", p)
+		f.Add("PUT", p)
+	}
+	f.Fuzz(func(t *testing.T, method, path string) {
+		u, err := url.ParseRequestURI(path)
+		if err != nil || !strings.HasPrefix(path, "/") || u.Host != "" {
+			return
+		}
+		var asked []Access
+		s := NewServer(ServerOptions{Store: noStore{}, Authorize: func(_ *http.Request, a Access) error {
+			asked = append(asked, a)
+			return nil
+		}})
+		defer s.Close()
+		r := httptest.NewRequest("GET", "/", strings.NewReader("{}"))
+		r.Method, r.URL = method, u
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
+		}
+		if w.Code < 300 && (len(asked) == 0 || asked[0].Op == 0) {
+			t.Fatalf("%s %s was answered without a rule: %d %s", method, path, w.Code, w.Body)
+		}
+		for _, a := range asked { // what is asked about is what the path says
+			if strings.HasPrefix(a.Doc, "_design/") != (a.Op == OpWriteDesign) && a.Op == OpWriteDoc || strings.HasPrefix(a.Doc, "_local/") && a.Op != OpReadLocal && a.Op != OpWriteLocal {
+				t.Fatalf("%s %s: %+v", method, path, a)
+			}
+		}
+		if body := bytes.TrimSpace(w.Body.Bytes()); len(body) > 0 && !rawJSON(body).IsValid() {
+			t.Fatalf("%s %s: %s", method, path, body)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -39,6 +40,9 @@ type ServerOptions struct {
 	// allows everything.
 	Authorize func(r *http.Request, a Access) error
 	Limits    Limits
+	// Varies reports whether what a database tells depends on who asks, so that
+	// its changes feed has no ETag. nil: none does.
+	Varies func(db string) bool
 	// Logger is told of bugs (panics, unexpected errors). nil: slog.Default.
 	Logger *slog.Logger
 	// TempDir is where large attachments of multipart bodies wait until they
@@ -109,16 +113,16 @@ func (s *Server) Close() error {
 
 // ServeHTTP answers one request of the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Server", "Loveseat (CouchDB/"+Version+" API)")
-	// Clients learn that they may compress what they send (RFC 9110 section 12.5.3).
-	h.Set("Accept-Encoding", "zstd, gzip")
-	s.handler.ServeHTTP(w, withCleanPath(r))
+	CommonHeaders(w.Header())
+	s.handler.ServeHTTP(w, withCleanPath(WithMethodOverride(r)))
 }
 
 // withCleanPath makes the path one that the router splits at the slashes the
 // client wrote bare: escaped, and without the empty segments that CouchDB ignores.
 func withCleanPath(r *http.Request) *http.Request {
+	if isClean(r.URL) {
+		return r
+	}
 	path := plain(r.URL.EscapedPath())
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
@@ -131,6 +135,16 @@ func withCleanPath(r *http.Request) *http.Request {
 	out := r.WithContext(r.Context())
 	out.URL = &u
 	return out
+}
+
+// isClean reports whether nothing has to be done to a path, as most often.
+func isClean(u *url.URL) bool {
+	for i := 0; i < len(u.Path); i++ {
+		if c := u.Path[i]; !unreserved(c) && (c != '/' || i > 0 && u.Path[i-1] == '/') {
+			return false
+		}
+	}
+	return u.RawPath == "" && (len(u.Path) < 2 || !strings.HasSuffix(u.Path, "/"))
 }
 
 // plain decodes the characters that need no escape (RFC 3986 section 6.2.2.2), so
@@ -183,8 +197,8 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 
 // maxStall is how long a client may take nothing of an answer that is being
 // sent. Rows are read from the database while they are sent, and a reader that
-// never ends keeps the database from tidying up.
-const maxStall = time.Minute
+// never ends keeps the database from tidying up. Tests wait less.
+var maxStall = time.Minute
 
 // A trackedWriter knows whether the answer has begun, and gives up on clients that stall.
 type trackedWriter struct {

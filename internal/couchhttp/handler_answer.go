@@ -121,11 +121,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), o.grown()
 }
 
-// flush sends what is collected through to the client at once.
+// flush sends what is collected through to the client at once. Nothing is held
+// afterwards: thousands of feeds may wait.
 func (o *output) flush() error {
 	if err := o.send(); err != nil {
 		return err
 	}
+	o.buf = nil
 	return http.NewResponseController(o.w).Flush()
 }
 

@@ -6,7 +6,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -26,6 +28,8 @@ func (c *call) needJSON() error {
 
 // body reads the whole request body, decompressed, up to Limits.Body.
 func (c *call) body() ([]byte, error) {
+	begun := time.Now()
+	defer func() { c.w.Header().Set(bodyTime, strconv.FormatInt(time.Since(begun).Milliseconds(), 10)) }()
 	r, err := c.bodyReader(c.s.o.Limits.Body)
 	if err != nil {
 		return nil, err
@@ -58,11 +62,12 @@ func (c *call) bodyReader(limit int64) (io.ReadCloser, error) {
 		}
 		return raw, nil
 	case "gzip", "x-gzip":
-		z, err := gzip.NewReader(raw)
-		if err != nil {
-			return nil, readError(err)
+		g := &gzipBody{raw: raw}
+		var err error
+		if g.z, err = gzip.NewReader(g); err != nil {
+			return nil, g.fault()
 		}
-		return &limitedBody{r: z, left: limit, done: func() {}}, nil
+		return &limitedBody{r: gunzip{g}, left: limit, done: func() {}}, nil
 	case "zstd":
 		z := zstdDecoders.Get().(*zstd.Decoder)
 		if err := z.Reset(raw); err != nil {
@@ -90,6 +95,41 @@ func readError(err error) error {
 		return errTooLarge
 	}
 	return couch.BadRequest("The request body could not be read: " + err.Error())
+}
+
+// A gzipBody is a packed body being read; it remembers whether it was the
+// connection that failed.
+type gzipBody struct {
+	raw io.Reader
+	z   *gzip.Reader
+	err error // of raw
+}
+
+func (g *gzipBody) Read(p []byte) (int, error) {
+	n, err := g.raw.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		g.err = err
+	}
+	return n, err
+}
+
+// fault is why unpacking has failed: if not the connection, then what came over it.
+func (g *gzipBody) fault() error {
+	if g.err != nil {
+		return readError(g.err)
+	}
+	return couch.BadRequest("Request body is not properly gzipped.")
+}
+
+// gunzip is what comes out of a gzipBody.
+type gunzip struct{ *gzipBody }
+
+func (g gunzip) Read(p []byte) (int, error) {
+	n, err := g.z.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = g.fault()
+	}
+	return n, err
 }
 
 // A limitedBody is a decompressed body: a small one that grows without end is cut.

@@ -22,7 +22,7 @@ func decodeObject(body []byte, v any) error {
 	}
 	err := json.Unmarshal(body, v)
 	var wrong *json.SemanticError
-	if errors.As(err, &wrong) {
+	if errors.As(err, &wrong) && rawJSON(body).IsValid() {
 		return couch.BadRequest("Invalid value at " + strconv.Quote(string(wrong.JSONPointer)))
 	}
 	if err != nil {
@@ -31,8 +31,16 @@ func decodeObject(body []byte, v any) error {
 	return nil
 }
 
-// decodeIDsRevs reads {"id":["1-a","2-b"],…} in its order, at most max ids.
+// decodeIDsRevs reads {"id":["1-a","2-b"],…} in its order, at most limit ids.
 func decodeIDsRevs(body []byte, limit int) ([]couch.DocRevs, error) {
+	docs, err := readIDsRevs(body, limit)
+	if err != nil && !rawJSON(body).IsValid() { // which comes first for CouchDB
+		err = couch.BadRequest("invalid UTF-8 JSON")
+	}
+	return docs, err
+}
+
+func readIDsRevs(body []byte, limit int) ([]couch.DocRevs, error) {
 	var docs []couch.DocRevs
 	d := jsontext.NewDecoder(bytes.NewReader(body))
 	bad := couch.BadRequest("invalid UTF-8 JSON")
@@ -73,7 +81,7 @@ func decodeRevs(d *jsontext.Decoder) ([]couch.Rev, error) {
 		if _, err := d.ReadValue(); err != nil {
 			return nil, couch.BadRequest("invalid UTF-8 JSON")
 		}
-		return nil, couch.BadRequest("Invalid rev format")
+		return nil, errRevList
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, couch.BadRequest("invalid UTF-8 JSON")

@@ -81,10 +81,17 @@ func (d *docParams) hasMeta() bool {
 	return d.RevsInfo || d.Conflicts || d.deletedConflicts || d.LocalSeq
 }
 
+var errRevList = couch.BadRequest("Invalid list of revisions")
+
 // parseRevs reads a JSON array of revisions in a query string.
 func parseRevs(text string) ([]couch.Rev, error) {
 	var revs []couch.Rev
-	if !strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "[") || json.Unmarshal([]byte(text), &revs) != nil {
+	switch v := rawJSON(text); {
+	case !v.IsValid():
+		return nil, couch.BadRequest("invalid UTF-8 JSON")
+	case v.Kind() != '[':
+		return nil, errRevList
+	case json.Unmarshal(v, &revs) != nil:
 		return nil, couch.BadRequest("Invalid rev format")
 	}
 	for _, r := range revs {
@@ -95,8 +102,8 @@ func parseRevs(text string) ([]couch.Rev, error) {
 	return revs, nil
 }
 
-func badParam(name, value string) error {
-	return &couch.Error{Status: 400, Code: "query_parse_error", Reason: "Invalid value for " + name + ": " + strconv.Quote(value)}
+func queryError(reason string) error {
+	return &couch.Error{Status: 400, Code: "query_parse_error", Reason: reason}
 }
 
 // count reads a number that is not negative; ok is false if the parameter is not there.
@@ -106,8 +113,11 @@ func count(q url.Values, name string) (n int, ok bool, err error) {
 		return 0, false, nil
 	}
 	n, err = strconv.Atoi(v)
-	if err != nil || n < 0 || n > 1<<53 {
-		return 0, false, badParam(name, v)
+	switch {
+	case err != nil || n > 1<<53:
+		return 0, false, queryError("Invalid value for integer: " + strconv.Quote(v))
+	case n < 0:
+		return 0, false, queryError("Invalid value for positive integer: " + strconv.Quote(v))
 	}
 	return n, true, nil
 }
@@ -159,7 +169,7 @@ func parseChanges(q url.Values, lastEventID string, body []byte) (*changesParams
 	case "all_docs":
 		c.AllLeaves = true
 	default:
-		return nil, badParam("style", v)
+		return nil, queryError("Invalid value for style: " + strconv.Quote(v))
 	}
 	if n, ok, err := count(q, "limit"); err != nil {
 		return nil, err

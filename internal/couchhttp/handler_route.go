@@ -1,6 +1,7 @@
 package couchhttp
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -72,7 +73,7 @@ func (s *Server) register(e *echo.Echo, r route) {
 	if get, ok := r.methods["GET"]; ok {
 		r.methods["HEAD"] = get
 	}
-	allow := allowed(r.methods)
+	allow := cmp.Or(allowOrder[r.path], allowed(r.methods))
 	h := func(c echo.Context) error {
 		w, req := c.Response().Writer, c.Request()
 		a, ok := r.methods[req.Method]

@@ -3,13 +3,18 @@ package couchhttp
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -52,6 +57,10 @@ type memDB struct {
 
 func (d *memDB) Get(context.Context, string, couch.GetOptions) (*couch.Doc, error) {
 	panic("some detail")
+}
+
+func (d *memDB) Info(context.Context) (*couch.Info, error) {
+	return &couch.Info{UUID: "u", UpdateSeq: "9"}, nil
 }
 
 func (d *memDB) Changes(ctx context.Context, _ couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
@@ -203,38 +212,75 @@ func TestErrorsAfterTheFirstPiece(t *testing.T) {
 	}
 }
 
+// TestSlowReaderIsCut: who takes nothing of an answer does not keep the database busy for ever.
+func TestSlowReaderIsCut(t *testing.T) {
+	before := maxStall
+	maxStall = time.Second
+	defer func() { maxStall = before }()
+	ended := make(chan error, 1)
+	db := &memDB{changes: func(_ context.Context, fn func(*couch.Change) error) (err error) {
+		defer func() { ended <- err }()
+		for err == nil {
+			err = fn(&couch.Change{Seq: "1", ID: strings.Repeat("x", 10_000)})
+		}
+		return err
+	}}
+	s := NewServer(ServerOptions{Store: memStore{db: db}, Logger: slog.New(slog.DiscardHandler)})
+	defer s.Close()
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "GET /db/_changes HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the feed goes on")
+	}
+}
+
 func TestRange(t *testing.T) {
 	for _, tt := range []struct {
-		spec     string
-		length   int64
-		from, to int64
-		partial  bool
-		fails    bool
+		spec   string
+		length int64
+		want   string // "[]": the whole, "": not satisfiable
 	}{
-		{"", 10, 0, 10, false, false},
-		{"bytes=0-4", 10, 0, 5, true, false},
-		{"bytes=5-", 10, 5, 10, true, false},
-		{"bytes=-3", 10, 7, 10, true, false},
-		{"bytes=-30", 10, 0, 10, true, false},
-		{"bytes=5-99", 10, 5, 10, true, false},
-		{"bytes=10-", 10, 0, 0, false, true},
-		{"bytes=4-2", 10, 0, 0, false, true},
-		{"bytes=-0", 10, 0, 0, false, true},
-		{"bytes=0-0", 0, 0, 0, false, true},
-		{"bytes=0-1,3-4", 10, 0, 10, false, false},
-		{"bytes=99999999999999999999-", 10, 0, 10, false, false},
-		{"bytes=--1", 10, 0, 10, false, false},
-		{"bytes=+1-2", 10, 0, 10, false, false},
-		{"rows=0-4", 10, 0, 10, false, false},
+		{"", 10, "[]"},
+		{"bytes=0-4", 10, "[{0 5}]"},
+		{"bytes=5-", 10, "[{5 10}]"},
+		{"bytes=-3", 10, "[{7 10}]"},
+		{"bytes=-30", 10, "[{0 10}]"},
+		{"bytes=5-99", 10, "[{5 10}]"},
+		{"bytes=0-", 10, "[]"},
+		{"bytes=10-", 10, ""},
+		{"bytes=4-2", 10, ""},
+		{"bytes=-0", 10, ""},
+		{"bytes=0-0", 0, ""},
+		{"bytes=0-1, 3-4,-2", 10, "[{0 2} {3 5} {8 10}]"},
+		{"bytes=0-1,20-30", 10, ""},
+		{"bytes=1-2,0-", 10, "[]"},
+		{"bytes=" + strings.Repeat("0-1,", 9) + "0-1", 10, "[]"},
+		{"bytes=99999999999999999999-", 10, "[]"},
+		{"bytes=--1", 10, "[]"},
+		{"bytes=+1-2", 10, "[]"},
+		{"bytes=1-2,x", 10, "[]"},
+		{"bytes=,", 10, "[]"},
+		{"rows=0-4", 10, "[]"},
 	} {
 		h := http.Header{"Range": {tt.spec}}
-		from, to, partial, err := parseRange(h, `"e"`, tt.length)
-		if from != tt.from || to != tt.to || partial != tt.partial || (err != nil) != tt.fails {
-			t.Errorf("%s of %d: %d-%d %v %v", tt.spec, tt.length, from, to, partial, err)
+		ranges, err := parseRanges(h, `"e"`, tt.length)
+		if got := fmt.Sprint(ranges); got != tt.want && tt.want != "" || (err != nil) != (tt.want == "") {
+			t.Errorf("%s of %d: %v %v", tt.spec, tt.length, ranges, err)
 		}
 	}
 	h := http.Header{"Range": {"bytes=0-4"}, "If-Range": {`"other"`}}
-	if _, _, partial, _ := parseRange(h, `"e"`, 10); partial {
+	if ranges, _ := parseRanges(h, `"e"`, 10); ranges != nil {
 		t.Error("If-Range of another entity was ignored")
 	}
 }

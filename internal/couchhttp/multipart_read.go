@@ -3,13 +3,18 @@ package couchhttp
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
+	"crypto/md5"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -67,9 +72,9 @@ func readRelated(mr *multipart.Reader, limits Limits, sp *spool) (*couch.Doc, er
 			return nil, multipartError(err)
 		}
 		i := partIndex(follow, part)
-		a := attachmentNamed(doc, follow[i])
+		f := follow[i]
 		follow = slices.Delete(follow, i, i+1)
-		if err := sp.take(part, a, limits.Attachment); err != nil {
+		if err := sp.takeEncoded(part, attachmentNamed(doc, f.name), f.encoding, limits.Attachment); err != nil {
 			return nil, err
 		}
 	}
@@ -78,10 +83,10 @@ func readRelated(mr *multipart.Reader, limits Limits, sp *spool) (*couch.Doc, er
 
 // partIndex is the attachment that a part carries: the one its
 // Content-Disposition names, otherwise the next.
-func partIndex(follow []string, part *multipart.Part) int {
+func partIndex(follow []follower, part *multipart.Part) int {
 	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 	if err == nil {
-		if i := slices.Index(follow, params["filename"]); i >= 0 {
+		if i := slices.IndexFunc(follow, func(f follower) bool { return f.name == params["filename"] }); i >= 0 {
 			return i
 		}
 	}
@@ -91,14 +96,18 @@ func partIndex(follow []string, part *multipart.Part) int {
 func attachmentNamed(doc *couch.Doc, name string) *couch.Attachment {
 	i, ok := slices.BinarySearchFunc(doc.Attachments, name, func(a couch.Attachment, name string) int { return cmp.Compare(a.Name, name) })
 	if !ok {
-		return &couch.Attachment{} // the same name twice in the JSON: the part is read and dropped
+		return &couch.Attachment{Length: -1} // the same name twice in the JSON: the part is read and dropped
 	}
 	return &doc.Attachments[i]
 }
 
-// following returns the names of attachments whose content follows, in the order
-// of the document's JSON, which has been checked.
-func following(doc []byte) (names []string) {
+// A follower is an attachment whose content follows. CouchDB sends it as it keeps
+// it: of text that is packed (encoding "gzip"), and the digest is of what is packed.
+type follower struct{ name, encoding string }
+
+// following returns the attachments whose content follows, in the order of the
+// document's JSON, which has been checked.
+func following(doc []byte) (all []follower) {
 	var top struct {
 		Attachments rawJSON `json:"_attachments"`
 	}
@@ -112,21 +121,22 @@ func following(doc []byte) (names []string) {
 	for d.PeekKind() == '"' {
 		name, err := d.ReadToken()
 		if err != nil {
-			return names
+			return all
 		}
 		key := name.String()
 		value, err := d.ReadValue()
 		if err != nil {
-			return names
+			return all
 		}
 		var a struct {
-			Follows bool `json:"follows"`
+			Follows  bool   `json:"follows"`
+			Encoding string `json:"encoding"`
 		}
 		if decodeObject(value, &a) == nil && a.Follows {
-			names = append(names, key)
+			all = append(all, follower{key, a.Encoding})
 		}
 	}
-	return names
+	return all
 }
 
 func multipartError(err error) error {
@@ -158,6 +168,46 @@ type spool struct {
 	held  int // bytes in memory
 }
 
+// takeEncoded reads a part into a and unpacks it.
+func (s *spool) takeEncoded(part io.Reader, a *couch.Attachment, encoding string, limit int64) error {
+	switch encoding {
+	case "", "identity":
+		return s.take(part, a, limit)
+	case "gzip":
+	default:
+		return &couch.Error{Status: 415, Code: "bad_content_type", Reason: "Only gzip and identity content-encodings are supported"}
+	}
+	sum := md5.New()
+	packed := io.TeeReader(part, sum)
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		return multipartError(err)
+	}
+	want := a.Digest
+	a.Digest = ""
+	if err := s.take(z, a, limit); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, packed); err != nil {
+		return multipartError(err)
+	}
+	if strings.HasPrefix(want, "md5-") && want != "md5-"+base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
+		return errMD5
+	}
+	return nil
+}
+
+var errMD5 = &couch.Error{Status: 400, Code: "content_md5_mismatch", Reason: "Possible message corruption."}
+
+// took checks how long an attachment turned out to be.
+func took(a *couch.Attachment, n int64) error {
+	if a.Length >= 0 && a.Length != n {
+		return couch.BadRequest(fmt.Sprintf("Attachment %q is announced with %d bytes and has %d.", a.Name, a.Length, n))
+	}
+	a.Length = n
+	return nil
+}
+
 // take reads a part into a.
 func (s *spool) take(part io.Reader, a *couch.Attachment, limit int64) error {
 	head, err := io.ReadAll(io.LimitReader(part, spoolAbove+1))
@@ -166,7 +216,10 @@ func (s *spool) take(part io.Reader, a *couch.Attachment, limit int64) error {
 	}
 	if len(head) <= spoolAbove && s.held+len(head) <= holdInAll {
 		s.held += len(head)
-		a.Data, a.Length = head, int64(len(head))
+		if err := took(a, int64(len(head))); err != nil {
+			return err
+		}
+		a.Data = head
 		return checkDigest(a)
 	}
 	f, err := os.CreateTemp(s.dir, "loveseat-upload-*")
@@ -183,7 +236,9 @@ func (s *spool) take(part io.Reader, a *couch.Attachment, limit int64) error {
 	if n > limit {
 		return couch.TooLarge("attachment_too_large", a.Name)
 	}
-	a.Length = n
+	if err := took(a, n); err != nil {
+		return err
+	}
 	a.Open = func(context.Context) (io.ReadCloser, error) { return os.Open(name) }
 	return checkDigest(a)
 }
@@ -202,7 +257,7 @@ func checkDigest(a *couch.Attachment) error {
 		return err
 	}
 	if got != want {
-		return &couch.Error{Status: 400, Code: "content_md5_mismatch", Reason: "Possible message corruption."}
+		return errMD5
 	}
 	a.Digest = got
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -74,6 +75,16 @@ func writePart(ctx context.Context, mw *multipart.Writer, a *couch.Attachment) e
 	}
 	_, err = io.Copy(part, r)
 	return err
+}
+
+// headerText makes an id fit into a header: a stranger chose it, and it may have line ends.
+func headerText(id string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '_'
+		}
+		return r
+	}, id)
 }
 
 // quoteFilename makes a name fit between quotes in a header.

@@ -75,7 +75,7 @@ func TestPurgeRequests(t *testing.T) {
 		{"application/json", `{"b":["2-x","1-a"],"a":[]}`, 201, `{"purge_seq":null,"purged":{"b":["2-x","1-a"],"a":[]}}`},
 		{"text/plain", `{}`, 415, `"Content-Type must be application/json"`},
 		{"application/json", `{"a":["x"]}`, 400, `"Invalid rev format"`},
-		{"application/json", `{"a":"1-a"}`, 400, `"Invalid rev format"`},
+		{"application/json", `{"a":"1-a"}`, 400, `"Invalid list of revisions"`},
 		{"application/json", `[]`, 400, `"Request body must be a JSON object"`},
 		{"application/json", `{"a":["1-a"]`, 400, `"bad_request"`},
 		{"application/json", purgeOf(100, 1), 201, ``},

@@ -1,5 +1,17 @@
 package couchhttp
 
+// allowOrder is the Allow header of paths where CouchDB's is not in the order of
+// letters, or leaves out PUT, which it answers before it looks for the database.
+var allowOrder = map[string]string{
+	"/:db":               "DELETE,GET,HEAD,POST",
+	"/_uuids":            "GET",
+	"/:db/:doc":          "DELETE,GET,HEAD,PUT,COPY",
+	"/:db/_design/:ddoc": "DELETE,GET,HEAD,PUT,COPY",
+	"/:db/_changes":      "GET,POST,HEAD",
+	"/:db/_security":     "PUT,GET",
+	"/:db/_local/:local": "DELETE,GET,HEAD,PUT",
+}
+
 // routes is the whole API. A path has one entry; what a method does is tagged
 // with the operation that access rules decide on.
 func (s *Server) routes() []route {

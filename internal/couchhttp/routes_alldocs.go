@@ -157,7 +157,7 @@ func stringKeys(raw []rawJSON, limit int) ([]string, error) {
 }
 
 func boolParam(name, v string, absent bool) (bool, error) {
-	switch v {
+	switch strings.ToLower(v) {
 	case "":
 		return absent, nil
 	case "true":
@@ -165,7 +165,7 @@ func boolParam(name, v string, absent bool) (bool, error) {
 	case "false":
 		return false, nil
 	}
-	return false, &couch.Error{Status: 400, Code: "query_parse_error", Reason: "Invalid boolean parameter: " + strconv.Quote(v)}
+	return false, queryError("Invalid boolean parameter: " + strconv.Quote(v))
 }
 
 // sendAllDocs writes {"total_rows":…,"offset":…,"rows":[…]}. The totals are known

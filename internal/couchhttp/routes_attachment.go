@@ -1,8 +1,11 @@
 package couchhttp
 
 import (
+	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -36,58 +39,133 @@ func getAttachment(c *call) error {
 			return nil
 		}
 	}
-	from, to, partial, err := parseRange(c.r.Header, etag, a.Length)
+	ranges, err := parseRanges(c.r.Header, etag, a.Length)
 	if err != nil {
 		return err
 	}
-	if partial && from > 0 && c.r.Method != "HEAD" {
-		if a, err = db.Attachment(ctx, c.doc, c.att, q.Rev, from); err != nil {
-			return err
-		}
+	send := &attachmentAnswer{call: c, db: db, rev: q.Rev, a: a, etag: etag}
+	switch len(ranges) {
+	case 0:
+		return send.whole()
+	case 1:
+		return send.part(ranges[0])
 	}
-	return c.sendAttachment(a, etag, from, to, partial)
+	return send.parts(ranges)
 }
 
-// sendAttachment sends bytes from up to to (exclusive), or all if the length is
-// not known; a's reader starts at from.
-func (c *call) sendAttachment(a *couch.Attachment, etag string, from, to int64, partial bool) error {
-	h := c.w.Header()
+// An attachmentAnswer sends an attachment, or ranges of it.
+type attachmentAnswer struct {
+	*call
+	db   couch.DB
+	rev  couch.Rev // as asked
+	a    *couch.Attachment
+	etag string
+}
+
+// head sets the headers that all answers have.
+func (s *attachmentAnswer) head(contentType string) http.Header {
+	h := s.w.Header()
 	h.Set("Cache-Control", "must-revalidate")
-	h.Set("Content-Type", safeHeader(a.ContentType))
+	h.Set("Content-Type", contentType)
 	// What a stranger attached must not run with the rights of the page that shows it.
 	h.Set("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if etag != "" {
-		h.Set("ETag", etag)
+	if s.etag != "" {
+		h.Set("ETag", s.etag)
 	}
-	status := http.StatusOK
-	switch {
-	case partial:
-		status = http.StatusPartialContent
-		h.Set("Content-Range", "bytes "+strconv.FormatInt(from, 10)+"-"+strconv.FormatInt(to-1, 10)+"/"+strconv.FormatInt(a.Length, 10))
-	case etag != "":
-		h.Set("Content-Md5", strings.Trim(etag, `"`))
-	}
-	if a.Length >= 0 {
+	if s.a.Length >= 0 {
 		h.Set("Accept-Ranges", "bytes")
-		h.Set("Content-Length", strconv.FormatInt(to-from, 10))
 	}
-	if c.r.Method == "HEAD" {
-		c.w.WriteHeader(status)
+	return h
+}
+
+func (s *attachmentAnswer) whole() error {
+	h := s.head(safeHeader(s.a.ContentType))
+	if s.etag != "" {
+		h.Set("Content-Md5", strings.Trim(s.etag, `"`))
+	}
+	if s.a.Length >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(s.a.Length, 10))
+	}
+	if s.r.Method == "HEAD" {
+		s.w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	r, err := a.Reader(c.r.Context())
+	r, err := s.a.Reader(s.r.Context())
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	c.w.WriteHeader(status)
-	if a.Length < 0 {
-		_, err = io.Copy(c.w, r)
+	s.w.WriteHeader(http.StatusOK)
+	if s.a.Length < 0 {
+		_, err = io.Copy(s.w, r)
 		return err
 	}
-	_, err = io.CopyN(c.w, r, to-from)
+	_, err = io.CopyN(s.w, r, s.a.Length)
 	return err
+}
+
+func (s *attachmentAnswer) part(b byteRange) error {
+	r, err := s.open(b)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	h := s.head(safeHeader(s.a.ContentType))
+	h.Set("Content-Range", b.of(s.a.Length))
+	h.Set("Content-Length", strconv.FormatInt(b.to-b.from, 10))
+	s.w.WriteHeader(http.StatusPartialContent)
+	if s.r.Method == "HEAD" {
+		return nil
+	}
+	_, err = io.CopyN(s.w, r, b.to-b.from)
+	return err
+}
+
+// parts sends several ranges as multipart/byteranges (RFC 9110 section 14.6).
+func (s *attachmentAnswer) parts(ranges []byteRange) error {
+	mw := multipart.NewWriter(s.w)
+	s.head(`multipart/byteranges; boundary="` + mw.Boundary() + `"`)
+	s.w.WriteHeader(http.StatusPartialContent)
+	if s.r.Method == "HEAD" {
+		return nil
+	}
+	for _, b := range ranges {
+		if err := s.addPart(mw, b); err != nil {
+			return err
+		}
+	}
+	return mw.Close()
+}
+
+func (s *attachmentAnswer) addPart(mw *multipart.Writer, b byteRange) error {
+	r, err := s.open(b)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	part, err := mw.CreatePart(textproto.MIMEHeader{"Content-Type": {safeHeader(s.a.ContentType)}, "Content-Range": {b.of(s.a.Length)}})
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(part, r, b.to-b.from)
+	return err
+}
+
+// open reads the attachment from where a range begins, if it is still the one
+// whose length the range was checked against.
+func (s *attachmentAnswer) open(b byteRange) (io.ReadCloser, error) {
+	a := s.a
+	if b.from > 0 {
+		var err error
+		if a, err = s.db.Attachment(s.r.Context(), s.doc, s.att, s.rev, b.from); err != nil {
+			return nil, err
+		}
+		if a.Digest != s.a.Digest {
+			return nil, couch.Conflict() // written in between
+		}
+	}
+	return a.Reader(s.r.Context())
 }
 
 // safeHeader keeps a stored content type from being a header that cannot be sent.
@@ -100,33 +178,63 @@ func safeHeader(v string) string {
 
 var errRange = &couch.Error{Status: 416, Code: "requested_range_not_satisfiable", Reason: "Requested range not satisfiable"}
 
-// parseRange reads a Range of one part (RFC 9110 section 14.2). Several parts,
-// other units and what cannot be read are ignored: the whole is a right answer.
-func parseRange(h http.Header, etag string, length int64) (from, to int64, partial bool, err error) {
+// A byteRange is the bytes from up to to (exclusive).
+type byteRange struct{ from, to int64 }
+
+// of is the Content-Range of a range.
+func (b byteRange) of(length int64) string {
+	return fmt.Sprintf("bytes %d-%d/%d", b.from, b.to-1, length)
+}
+
+// maxRanges is from how many ranges on the whole is sent instead, as in CouchDB.
+const maxRanges = 10
+
+// parseRanges reads a Range header (RFC 9110 section 14.2). nil is the whole, which
+// is a right answer to units and texts that are not understood, and which
+// CouchDB gives to "bytes=0-" too. A single range that lies outside, or one of
+// several that does, is 416.
+func parseRanges(h http.Header, etag string, length int64) ([]byteRange, error) {
 	spec, ok := strings.CutPrefix(h.Get("Range"), "bytes=")
-	if cond := h.Get("If-Range"); !ok || length < 0 || strings.Contains(spec, ",") || cond != "" && cond != etag {
-		return 0, length, false, nil
+	if cond := h.Get("If-Range"); !ok || length < 0 || cond != "" && cond != etag {
+		return nil, nil
 	}
-	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	specs := strings.Split(spec, ",")
+	if len(specs) >= maxRanges {
+		return nil, nil
+	}
+	var ranges []byteRange
+	for _, one := range specs {
+		b, ok := parseRange(strings.TrimSpace(one), length)
+		if !ok {
+			return nil, nil
+		}
+		ranges = append(ranges, b)
+	}
+	for _, b := range ranges {
+		if b.from >= b.to {
+			return nil, errRange
+		}
+	}
+	return ranges, nil
+}
+
+// parseRange reads "2-5", "2-" or "-5"; ok is false for what stands for the whole.
+func parseRange(spec string, length int64) (b byteRange, ok bool) {
+	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
-		return 0, length, false, nil
+		return b, false
 	}
-	a, isA := byteNumber(first)
-	b, isB := byteNumber(last)
+	from, isFrom := byteNumber(first)
+	to, isTo := byteNumber(last)
 	switch {
-	case first == "" && isB: // the last b bytes
-		from, to = max(0, length-b), length
-	case isA && last == "":
-		from, to = a, length
-	case isA && isB:
-		from, to = a, min(b+1, length)
-	default:
-		return 0, length, false, nil
+	case first == "" && isTo: // the last bytes
+		return byteRange{max(0, length-to), length}, true
+	case isFrom && last == "":
+		return byteRange{from, length}, from > 0
+	case isFrom && isTo:
+		return byteRange{from, min(to+1, length)}, true
 	}
-	if from >= to {
-		return 0, 0, false, errRange
-	}
-	return from, to, true, nil
+	return b, false
 }
 
 func byteNumber(s string) (n int64, ok bool) {

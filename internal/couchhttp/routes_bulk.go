@@ -147,23 +147,35 @@ func bulkGet(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := &bulkGetOutput{output: newOutput(c.w), c: c, q: q}
-	out.text(`{"results":[`)
+	out, o := c.bulkGetOutput(q)
 	for _, r := range bad {
-		if err := out.result(r); err != nil {
+		if err := out.revision(r); err != nil {
 			return err
 		}
 	}
 	if len(refs) > 0 {
-		if err := db.BulkGet(c.r.Context(), refs, q.get(), out.result); err != nil {
+		if err := db.BulkGet(c.r.Context(), refs, o, out.revision); err != nil {
 			return err
 		}
 	}
-	if out.open {
-		out.text("]}")
-	}
-	out.text("]}")
 	return out.end()
+}
+
+// bulkGetOutput is JSON for who takes it, otherwise multipart if that is taken,
+// as CouchDB chooses, and what to ask the database for.
+func (c *call) bulkGetOutput(q *docParams) (revsOutput, couch.GetOptions) {
+	o, accept := q.get(), c.r.Header.Get("Accept")
+	if !accepts(accept, "application/json") {
+		for _, kind := range []string{"multipart/mixed", "multipart/related"} {
+			if accepts(accept, kind) {
+				o.Attachments = true
+				return &mixedOutput{c: c, q: q, kind: kind, bulk: true}, o
+			}
+		}
+	}
+	out := &bulkGetOutput{output: newOutput(c.w), c: c, q: q}
+	out.text(`{"results":[`)
+	return out, o
 }
 
 // parseBulkGet reads what is asked for; an entry whose revision is none is an
@@ -207,7 +219,7 @@ type bulkGetOutput struct {
 	open bool // an entry is being written
 }
 
-func (o *bulkGetOutput) result(r couch.BulkGetResult) error {
+func (o *bulkGetOutput) revision(r couch.BulkGetResult) error {
 	switch same := o.open && r.ID == o.last.id && r.Rev == o.last.rev; {
 	case same:
 		o.text(",")
@@ -233,16 +245,28 @@ func (o *bulkGetOutput) result(r couch.BulkGetResult) error {
 }
 
 func (o *bulkGetOutput) missing(r couch.BulkGetResult) {
+	o.text(`{"error":`)
+	o.buf = appendMissing(o.buf, r)
+	o.text("}")
+}
+
+// appendMissing appends {"id":…,"rev":…,"error":…,"reason":…}.
+func appendMissing(b []byte, r couch.BulkGetResult) []byte {
 	rev := r.Rev.String()
 	if rev == "" {
 		rev = "undefined" // CouchDB's word
 	}
-	o.text(`{"error":{"id":`)
-	o.buf = couch.AppendString(o.buf, r.ID)
-	o.text(`,"rev":`)
-	o.buf = couch.AppendString(o.buf, rev)
-	o.buf = appendError(append(o.buf, ','), r.Err)
-	o.text("}}")
+	b = couch.AppendString(append(b, `{"id":`...), r.ID)
+	b = couch.AppendString(append(b, `,"rev":`...), rev)
+	return append(appendError(append(b, ','), r.Err), '}')
+}
+
+func (o *bulkGetOutput) end() error {
+	if o.open {
+		o.text("]}")
+	}
+	o.text("]}")
+	return o.output.end()
 }
 
 func revsDiff(c *call) error {

@@ -2,7 +2,10 @@ package couchhttp
 
 import (
 	"context"
+	"crypto/md5"
 	"errors"
+	"fmt"
+	"math/big"
 	"net/http"
 	"strconv"
 	"strings"
@@ -38,12 +41,33 @@ func changes(c *call) error {
 	if err != nil {
 		return err
 	}
+	if q.Feed == couch.FeedNormal && (c.s.o.Varies == nil || !c.s.o.Varies(c.db)) {
+		if same, err := c.feedETag(db); same || err != nil {
+			return err
+		}
+	}
 	if c.r.Method == "HEAD" {
 		jsonHeader(c.w)
 		return nil
 	}
 	f := &outFeed{out: newOutput(c.w), q: q, call: c, left: q.Limit}
 	return f.run(db)
+}
+
+// feedETag sets the ETag of what a database tells now, and answers 304 if that is
+// what the client has.
+func (c *call) feedETag(db couch.DB) (same bool, err error) {
+	info, err := db.Info(c.r.Context())
+	if err != nil {
+		return false, err
+	}
+	sum := md5.Sum(fmt.Append(nil, info.UUID, "\n", info.UpdateSeq, "\n", info.PurgeSeq))
+	etag := `"` + new(big.Int).SetBytes(sum[:]).Text(36) + `"`
+	if c.notModified(etag) {
+		return true, nil
+	}
+	c.w.Header().Set("ETag", etag)
+	return false, nil
 }
 
 // An outFeed is a changes feed being sent. What waits is flushed before it waits:

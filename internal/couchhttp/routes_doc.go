@@ -43,7 +43,7 @@ func getDoc(c *call) error {
 	if q.Attachments && hasContent(doc) && accepts(c.r.Header.Get("Accept"), "multipart/related") {
 		return c.sendRelated(doc)
 	}
-	out := newOutput(c.w)
+	out := &output{w: c.w, buf: make([]byte, 0, len(doc.Body)+512)}
 	if err := out.doc(c.r.Context(), doc); err != nil {
 		return err
 	}
@@ -132,8 +132,20 @@ func (c *call) write(db couch.DB, doc *couch.Doc, o couch.WriteOptions) error {
 		status = http.StatusOK
 	}
 	c.w.Header().Set("Location", c.location(c.db, doc.ID))
+	if c.query.Get("batch") == "ok" && (c.r.Method == "PUT" || c.r.Method == "POST") {
+		return c.accepted(doc.ID)
+	}
 	c.w.Header().Set("ETag", `"`+rev.String()+`"`)
 	return c.written(status, doc.ID, rev)
+}
+
+// accepted is CouchDB's answer to a write with batch=ok. Here it has been done
+// nevertheless: writes of many clients are committed together anyway.
+func (c *call) accepted(id string) error {
+	return c.json(http.StatusAccepted, struct {
+		OK bool   `json:"ok"`
+		ID string `json:"id"`
+	}{true, id})
 }
 
 func writeOne(c *call, db couch.DB, doc *couch.Doc, o couch.WriteOptions) (couch.Rev, error) {

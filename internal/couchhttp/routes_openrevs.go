@@ -23,16 +23,13 @@ func openRevs(c *call, db couch.DB, q *docParams) error {
 	var out revsOutput
 	if accepts(c.r.Header.Get("Accept"), "multipart/mixed") {
 		o.Attachments = true
-		out = &mixedOutput{c: c}
+		out = &mixedOutput{c: c, q: q, kind: "multipart/mixed"}
 	} else {
-		out = &arrayOutput{output: newOutput(c.w), c: c}
+		out = &arrayOutput{output: newOutput(c.w), c: c, q: q}
 	}
 	err := db.BulkGet(c.r.Context(), refs, o, func(r couch.BulkGetResult) error {
 		if r.Err != nil && r.Rev.IsZero() {
 			return r.Err // open_revs=all of a document that is not there
-		}
-		if r.Doc != nil {
-			q.strip(r.Doc)
 		}
 		return out.revision(r)
 	})
@@ -50,6 +47,7 @@ type revsOutput interface {
 type arrayOutput struct {
 	*output
 	c    *call
+	q    *docParams
 	rows int
 }
 
@@ -61,7 +59,7 @@ func (o *arrayOutput) revision(r couch.BulkGetResult) error {
 		return nil
 	}
 	o.text(`{"ok":`)
-	if err := o.doc(o.c.r.Context(), r.Doc); err != nil {
+	if err := o.doc(o.c.r.Context(), o.q.strip(r.Doc)); err != nil {
 		return err
 	}
 	o.text("}")
@@ -76,9 +74,13 @@ func (o *arrayOutput) end() error {
 	return o.output.end()
 }
 
+// A mixedOutput writes a part for each revision: JSON, or multipart/related if it comes with attachments.
 type mixedOutput struct {
-	c  *call
-	mw *multipart.Writer
+	c    *call
+	q    *docParams
+	kind string // its media type
+	bulk bool   // of _bulk_get: parts tell of which document they are
+	mw   *multipart.Writer
 }
 
 func (o *mixedOutput) start() {
@@ -87,7 +89,7 @@ func (o *mixedOutput) start() {
 	}
 	o.mw = multipart.NewWriter(o.c.w)
 	h := o.c.w.Header()
-	h.Set("Content-Type", `multipart/mixed; boundary="`+o.mw.Boundary()+`"`)
+	h.Set("Content-Type", o.kind+`; boundary="`+o.mw.Boundary()+`"`)
 	h.Set("Cache-Control", "must-revalidate")
 	o.c.w.WriteHeader(http.StatusOK)
 }
@@ -95,13 +97,20 @@ func (o *mixedOutput) start() {
 func (o *mixedOutput) revision(r couch.BulkGetResult) error {
 	o.start()
 	switch {
+	case r.Doc == nil && o.bulk:
+		return o.json(`application/json; error="true"`, appendMissing(nil, r))
 	case r.Doc == nil:
 		return o.json(`application/json; error="true"`, []byte(`{"missing":"`+r.Rev.String()+`"}`))
 	case !hasContent(r.Doc):
-		return o.json("application/json", r.Doc.AppendJSON(nil))
+		return o.json("application/json", o.q.strip(r.Doc).AppendJSON(nil))
 	}
 	boundary := multipart.NewWriter(io.Discard).Boundary()
-	part, err := o.mw.CreatePart(textproto.MIMEHeader{"Content-Type": {`multipart/related; boundary="` + boundary + `"`}})
+	head := textproto.MIMEHeader{"Content-Type": {`multipart/related; boundary="` + boundary + `"`}}
+	if o.bulk {
+		head.Set("X-Doc-Id", headerText(r.Doc.ID))
+		head.Set("X-Rev-Id", r.Doc.Rev.String())
+	}
+	part, err := o.mw.CreatePart(head)
 	if err != nil {
 		return err
 	}
@@ -109,7 +118,7 @@ func (o *mixedOutput) revision(r couch.BulkGetResult) error {
 	if err := inner.SetBoundary(boundary); err != nil {
 		return err
 	}
-	if err := writeRelated(o.c.r.Context(), inner, r.Doc); err != nil {
+	if err := writeRelated(o.c.r.Context(), inner, o.q.strip(r.Doc)); err != nil {
 		return err
 	}
 	return inner.Close()

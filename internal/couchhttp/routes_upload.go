@@ -157,7 +157,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.sum.Write(p[:n])
 	if errors.Is(err, io.EOF) && b.want != nil && !slices.Equal(b.want, b.sum.Sum(nil)) {
-		err = &couch.Error{Status: 400, Code: "content_md5_mismatch", Reason: "Possible message corruption."}
+		err = errMD5
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = readError(err)
