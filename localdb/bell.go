@@ -122,7 +122,7 @@ func (d *database) pollLoop() {
 			continue
 		}
 		last = now
-		err := d.view(context.Background(), func(c *sqlite.Conn) error {
+		err := d.peek(context.Background(), func(c *sqlite.Conn) error {
 			n, err := readCounters(c, d.uuid)
 			if err == nil {
 				d.published(n.seq)

@@ -21,6 +21,7 @@ type feed struct {
 	fn       func(*couch.Change) error
 	left     int   // changes until the limit
 	since    int64 // where the feed began
+	now      int64 // how far the database is known to be
 	last     int64 // how far it has come
 	passed   int64 // rows from since to last
 	sent     int   // changes
@@ -51,33 +52,34 @@ func (d *database) Changes(ctx context.Context, o couch.ChangesOptions, fn func(
 			return couch.ChangesResult{}, err
 		}
 	}
-	now, err := d.currentSeq(ctx)
-	if err != nil {
+	rung := d.bell.listen() // before reading: nothing is missed between the two
+	var err error
+	if f.now, err = d.currentSeq(ctx); err != nil {
 		return couch.ChangesResult{}, err
 	}
-	if f.since, err = d.parseSeq(o.Since, now); err != nil {
+	if f.since, err = d.parseSeq(o.Since, f.now); err != nil {
 		return couch.ChangesResult{}, err
 	}
 	f.last = f.since
 	switch {
 	case o.Descending:
-		f.last = now + 1
+		f.last = f.now + 1
 		err = f.round(ctx, 0)
-		f.last = min(f.last, now)
+		f.last = min(f.last, f.now)
 	case o.Feed == couch.FeedContinuous || o.Feed == couch.FeedLongpoll:
-		err = f.follow(ctx)
+		err = f.follow(ctx, rung)
 	default:
-		err = f.round(ctx, now)
+		err = f.round(ctx, f.now)
 	}
 	result := couch.ChangesResult{LastSeq: d.formatSeq(f.last)}
-	if err == nil && !o.Descending {
+	if err == nil && !o.Descending && f.last < max(f.now, d.seq.Load()) {
 		result.Pending, err = d.pending(ctx, f)
 	}
 	return result, err
 }
 
 func (d *database) currentSeq(ctx context.Context) (seq int64, err error) {
-	err = d.view(ctx, func(c *sqlite.Conn) error {
+	err = d.peek(ctx, func(c *sqlite.Conn) error {
 		n, err := readCounters(c, d.uuid)
 		seq = n.seq
 		return err
@@ -85,8 +87,9 @@ func (d *database) currentSeq(ctx context.Context) (seq int64, err error) {
 	return seq, err
 }
 
-// follow is longpoll and continuous: rounds with waits between them.
-func (f *feed) follow(ctx context.Context) error {
+// follow is longpoll and continuous: rounds with waits between them. Thousands
+// may wake at once, so what this process knows is not read again.
+func (f *feed) follow(ctx context.Context, rung <-chan struct{}) error {
 	var timeout <-chan time.Time
 	if f.o.Timeout > 0 {
 		timer := time.NewTimer(f.o.Timeout)
@@ -99,15 +102,18 @@ func (f *feed) follow(ctx context.Context) error {
 		}
 	}
 	for {
-		rung := f.d.bell.listen() // before reading: nothing is missed between the two
-		now, err := f.d.currentSeq(ctx)
-		if err == nil {
-			err = f.round(ctx, now)
-		}
+		err := f.round(ctx, f.now)
 		if err != nil || f.left == 0 || f.sent > 0 && f.o.Feed == couch.FeedLongpoll {
 			return err
 		}
 		if timedOut, err := f.d.wait(ctx, rung, timeout); timedOut || err != nil {
+			return err
+		}
+		rung = f.d.bell.listen()
+		if f.now = f.d.seq.Load(); f.now > f.last {
+			continue
+		}
+		if f.now, err = f.d.currentSeq(ctx); err != nil { // why the bell has rung, if for no change
 			return err
 		}
 	}

@@ -225,7 +225,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestRevsLimit(t *testing.T) {
-	_, d := openTest(t, Options{RevsLimit: 3})
+	_, d := openTest(t, Options{RevsLimit: 9, RevsLimits: map[string]int{"test": 3, "other": 5}})
 	var revs []couch.Rev
 	rev := couch.Rev{}
 	for i := range 6 {

@@ -20,7 +20,7 @@ const (
 // Get implements [couch.DB].
 func (d *database) Get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
 	var doc *couch.Doc
-	err := d.view(ctx, func(c *sqlite.Conn) error {
+	err := d.peek(ctx, func(c *sqlite.Conn) error {
 		r, err := findRow(c, id)
 		if err != nil {
 			return err

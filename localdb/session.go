@@ -22,7 +22,11 @@ type session struct {
 	drained chan struct{} // from the checkpointer: it has been through
 	untidy  chan struct{} // to the tidier: there is something to look at
 	done    chan struct{} // closed by close
-	wg      sync.WaitGroup
+
+	writers  atomic.Int32 // who waits for a write
+	expected int          // of them were there at the last commit; the writer's
+
+	wg sync.WaitGroup
 }
 
 // startSession makes a session around the writer's connection.

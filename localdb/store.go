@@ -23,6 +23,8 @@ type Options struct {
 	MaxAttachmentSize int64 // bytes; 0: 1 GiB
 	InlineAttachments int64 // attachments up to so many bytes are kept in SQLite, longer ones as files; 0: 256 KiB
 	RevsLimit         int   // generations remembered behind a leaf; 0: 1000
+	// RevsLimits is that of single databases, by name: of one whose documents are written again and again, say.
+	RevsLimits map[string]int
 
 	// MaxOpen is how many databases are kept open while they are not in use.
 	// Others close, and open again with the next call. 0: 100.
@@ -223,7 +225,11 @@ func (s *Store) openLocked(name, file string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := openDatabase(name, path, info, s.o, &s.awake)
+	o := s.o
+	if n := o.RevsLimits[name]; n > 0 {
+		o.RevsLimit = n
+	}
+	d, err := openDatabase(name, path, info, o, &s.awake)
 	if errors.Is(err, errDestroyed) { // a process died while it destroyed it
 		if err := removeFiles(path); err != nil {
 			return nil, err

@@ -17,6 +17,11 @@ const (
 	checkpointAt = 4000
 	waitAt       = 4 * checkpointAt
 	idleAfter    = 3 * time.Second // without a write, the log is emptied
+
+	// A commit of few documents costs more than they do, so it waits for those
+	// who were there at the last one, as many as they were, but not long.
+	linger     = 500 * time.Microsecond // from its beginning
+	lingerUpTo = 256                    // documents
 )
 
 // A request is work for the writer. apply may run more than once; it reports
@@ -55,6 +60,8 @@ func (d *database) submit(ctx context.Context, weight int, apply func(*tx) error
 
 func (s *session) submit(ctx context.Context, weight int, apply func(*tx) error) error {
 	r := &request{weight, apply, make(chan error, 1)}
+	s.writers.Add(1)
+	defer s.writers.Add(-1)
 	select {
 	case s.queue <- r:
 		return <-r.done
@@ -90,13 +97,17 @@ func (s *session) writeLoop(c *sqlite.Conn) {
 // one transaction. If that fails, each gets its own, so that no request fails
 // for the fault of another.
 func (s *session) commit(c *sqlite.Conn, first *request) {
-	group := []*request{first}
+	group, limit := []*request{first}, time.Now().Add(linger)
 	err := s.transaction(c, func(t *tx) error {
 		if err := first.apply(t); err != nil {
 			return err
 		}
 		for weight := first.weight; weight < maxCommit; {
-			r := s.nextRequest()
+			var patience time.Duration
+			if weight < lingerUpTo && len(group) < s.expected {
+				patience = time.Until(limit)
+			}
+			r := s.nextRequest(patience)
 			if r == nil {
 				break
 			}
@@ -108,6 +119,7 @@ func (s *session) commit(c *sqlite.Conn, first *request) {
 		}
 		return nil
 	})
+	s.expected = int(s.writers.Load())
 	for _, r := range group {
 		if err != nil && len(group) > 1 {
 			r.done <- s.transaction(c, r.apply)
@@ -118,9 +130,9 @@ func (s *session) commit(c *sqlite.Conn, first *request) {
 }
 
 // nextRequest returns a request that is waiting, or nil. It lets goroutines
-// that are ready run first, so that those just answered can ask again, but it
-// does not wait for anybody.
-func (s *session) nextRequest() *request {
+// that are ready run first, so that those just answered can ask again, and then
+// waits so long.
+func (s *session) nextRequest(patience time.Duration) *request {
 	for range 2 {
 		select {
 		case r := <-s.queue:
@@ -129,7 +141,17 @@ func (s *session) nextRequest() *request {
 			runtime.Gosched()
 		}
 	}
-	return nil
+	if patience <= 0 {
+		return nil
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case r := <-s.queue:
+		return r
+	case <-t.C:
+		return nil
+	}
 }
 
 func (s *session) transaction(c *sqlite.Conn, fn func(*tx) error) error {
