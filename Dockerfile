@@ -1,11 +1,19 @@
 # The hub in one static binary.
 #   docker build -t hubserver .
 #   docker run -p 5984:5984 -v hub:/data -e LOVESEAT_ADMIN=ann:PASSWORD hubserver
+FROM node:22 AS page
+WORKDIR /src/web
+COPY web/plugin/tsconfig.json plugin/
+COPY web/plugin/src plugin/src
+COPY web/ui ui
+RUN npm ci --prefix ui --no-audit --no-fund && npm run build --prefix ui
+
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+COPY --from=page /src/web/dist/ui web/dist/ui
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /hubserver ./cmd/hubserver \
  && mkdir /data
