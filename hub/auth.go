@@ -14,8 +14,9 @@ import (
 // A login is what a request was found to be: who makes it, and how that was shown.
 type login struct {
 	user
-	by   string // "cookie", "jwt", "default" (Basic), "" for nobody
-	from netip.Addr
+	by     string // "cookie", "jwt", "default" (Basic), "" for nobody
+	from   netip.Addr
+	client string // what quotas count by; "" for no client
 }
 
 type loginKey struct{}
@@ -35,14 +36,19 @@ func loginOf(ctx context.Context) *login {
 func (h *Hub) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l, err := h.login(w, r)
-		if err == nil && l.by == "" && h.c.RequireUser && !l.admin() && !isPath(r, "/") && !isPath(r, "/_up") && !isPath(r, "/_session") {
+		if err == nil && l.by == "" && h.c.RequireUser && !l.admin() && !isPath(r, "/") && !isPath(r, "/_up") && !isPath(r, "/_session") && !showsTicket(r) {
 			err = couch.Unauthorized("Authentication required.")
 		}
 		if err != nil {
 			refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), loginKey{}, l)))
+		l.client = clientOf(l)
+		ctx := context.WithValue(r.Context(), loginKey{}, l)
+		if !l.admin() {
+			ctx = couch.WithClient(ctx, l.client)
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -53,7 +59,7 @@ func (h *Hub) login(w http.ResponseWriter, r *http.Request) (*login, error) {
 		return nil, err
 	}
 	if u != nil {
-		return &login{*u, "cookie", from}, nil
+		return &login{user: *u, by: "cookie", from: from}, nil
 	}
 	if header := r.Header.Get("Authorization"); header != "" {
 		if l, err := h.loginBy(r.Context(), header, from); l != nil || err != nil {
@@ -79,7 +85,7 @@ func (h *Hub) loginBy(ctx context.Context, header string, from netip.Addr) (*log
 		if err != nil {
 			return nil, err
 		}
-		return &login{*u, "jwt", from}, nil
+		return &login{user: *u, by: "jwt", from: from}, nil
 	case !strings.EqualFold(scheme, "Basic"):
 		return nil, couch.BadRequest("Authorization header is invalid")
 	}
@@ -95,7 +101,7 @@ func (h *Hub) loginBy(ctx context.Context, header string, from netip.Addr) (*log
 	if err != nil {
 		return nil, err
 	}
-	return &login{*u, "default", from}, nil
+	return &login{user: *u, by: "default", from: from}, nil
 }
 
 // refuse answers 401 and the like. A page's script is not made to show the

@@ -3,6 +3,8 @@ package hub
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/md5"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -173,7 +175,7 @@ func TestAttachments(t *testing.T) {
 			t.Errorf("%s: %d %.20q %s", r, a.StatusCode, a.body, a.Header.Get("Content-Range"))
 		}
 	}
-	for _, r := range []string{"bytes=0-1,4-5", "lines=1-2", "bytes=x"} {
+	for _, r := range []string{"bytes=0-1,x", "lines=1-2", "bytes=x", "bytes=0-"} {
 		if a := s.do("GET", "/db/doc/small.txt", "", "Range: "+r); a.StatusCode != 200 || string(a.body) != "hello" {
 			t.Errorf("%s: %d %q", r, a.StatusCode, a.body)
 		}
@@ -262,6 +264,12 @@ func TestMultipart(t *testing.T) {
 	if a := s.do("PUT", "/db/corrupt", body, "Content-Type: "+contentType); a.StatusCode != 400 || !strings.Contains(string(a.body), "content_md5_mismatch") {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
+	for name, change := range map[string][2]string{"too short": {`"length":2`, `"length":3`}, "too long": {`"length":2`, `"length":1`}} {
+		_, body := related(large, true)
+		if a := s.do("PUT", "/db/corrupt", strings.Replace(body, change[0], change[1], 1), "Content-Type: "+contentTypeOf(body)); a.StatusCode != 400 {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+		}
+	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
@@ -284,6 +292,49 @@ func TestMultipart(t *testing.T) {
 	}
 	if _, err := mr.NextPart(); err != io.EOF {
 		t.Error(err)
+	}
+}
+
+// contentTypeOf reads the boundary off a multipart body.
+func contentTypeOf(body string) string {
+	first, _, _ := strings.Cut(body, "\r\n")
+	return "multipart/related; boundary=\"" + strings.TrimPrefix(first, "--") + "\""
+}
+
+// TestPackedAttachments: CouchDB's replicator sends text as it keeps it, packed, with the digest of that.
+func TestPackedAttachments(t *testing.T) {
+	s := start(t, Config{})
+	s.json("PUT", "/db", "", nil)
+	for _, n := range []int{1, 100_000} {
+		text := strings.Repeat("lorem ipsum ", n)
+		var gz bytes.Buffer
+		z := gzip.NewWriter(&gz)
+		z.Write([]byte(text))
+		z.Close()
+		sum := md5.Sum(gz.Bytes())
+		put := func(digest, encoding string, packed []byte) *answer {
+			body := fmt.Sprintf("--x\r\nContent-Type: application/json\r\n\r\n"+
+				`{"_rev":"1-a","_attachments":{"a.txt":{"follows":true,"content_type":"text/plain","revpos":1,"digest":"md5-%s","length":%d,"encoding":"%s","encoded_length":%d}}}`+
+				"\r\n--x\r\nContent-Disposition: attachment; filename=\"a.txt\"\r\nContent-Encoding: gzip\r\n\r\n%s\r\n--x--",
+				digest, len(text), encoding, len(packed), packed)
+			return s.do("PUT", fmt.Sprintf("/db/doc%d?new_edits=false", n), body, "Content-Type: multipart/related; boundary=x")
+		}
+		right := base64.StdEncoding.EncodeToString(sum[:])
+		if a := put("XUFAKrxLKna5cZ2REBfFkg==", "gzip", gz.Bytes()); a.StatusCode != 400 || !strings.Contains(string(a.body), "content_md5_mismatch") {
+			t.Errorf("another digest: %d %s", a.StatusCode, a.body)
+		}
+		if a := put(right, "gzip", gz.Bytes()[:gz.Len()-9]); a.StatusCode != 400 {
+			t.Errorf("truncated: %d %s", a.StatusCode, a.body)
+		}
+		if a := put(right, "br", gz.Bytes()); a.StatusCode != 415 {
+			t.Errorf("another encoding: %d %s", a.StatusCode, a.body)
+		}
+		if a := put(right, "gzip", gz.Bytes()); a.StatusCode != 201 {
+			t.Fatalf("%d %s", a.StatusCode, a.body)
+		}
+		if a := s.do("GET", fmt.Sprintf("/db/doc%d/a.txt", n), ""); string(a.body) != text || a.Header.Get("Content-Type") != "text/plain" {
+			t.Errorf("%d bytes of %d, %v", len(a.body), len(text), a.Header)
+		}
 	}
 }
 
@@ -326,10 +377,10 @@ func TestCompression(t *testing.T) {
 	if a := s.do("PUT", "/db/gzip", gz.String(), "Content-Encoding: gzip"); a.StatusCode != 201 {
 		t.Fatalf("%d %s", a.StatusCode, a.body)
 	}
-	if a := s.do("PUT", "/db/zstd", zstdOf(t, `{"text":"`+text+`"}`), "Content-Encoding: zstd"); a.StatusCode != 201 {
+	if a := s.do("PUT", "/db/zstd", packed(`{"text":"`+text+`"}`), "Content-Encoding: zstd"); a.StatusCode != 201 {
 		t.Fatalf("%d %s", a.StatusCode, a.body)
 	}
-	if a := s.do("PUT", "/db/att/x", zstdOf(t, text), "Content-Encoding: zstd"); a.StatusCode != 201 {
+	if a := s.do("PUT", "/db/att/x", packed(text), "Content-Encoding: zstd"); a.StatusCode != 201 {
 		t.Fatalf("%d %s", a.StatusCode, a.body)
 	}
 	if a := s.do("GET", "/db/att/x", ""); string(a.body) != text {

@@ -109,14 +109,14 @@ func TestContinuousFeed(t *testing.T) {
 
 func TestHeartbeat(t *testing.T) {
 	s := start(t, Config{})
-	lines, _ := s.open("/hub/_changes?feed=continuous&since=now&heartbeat=100")
 	began := time.Now()
+	lines, _ := s.open("/hub/_changes?feed=continuous&since=now&heartbeat=100")
 	for range 4 {
 		if !lines.Scan() || lines.Text() != "" {
 			t.Fatalf("%q %v", lines.Text(), lines.Err())
 		}
 	}
-	if d := time.Since(began); d < 250*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(began); d < 250*time.Millisecond || d > 30*time.Second {
 		t.Errorf("three heartbeats of 100 ms took %v", d)
 	}
 }

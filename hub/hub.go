@@ -4,8 +4,8 @@
 // database "hub" carries the shares and signals of peers.
 //
 // Requests pass, from the outside in: the access log, the check of the Host
-// header, CORS, authentication, and then either /_session or the API, which asks
-// about each operation again.
+// header, the page, CORS, authentication, and then either /_session or the API,
+// which asks about each operation again.
 package hub
 
 import (
@@ -116,20 +116,33 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	h.api = couchhttp.NewServer(couchhttp.ServerOptions{
 		Store: h.service.store(&guardedStore{c.Store, h}), UUID: c.UUID, Release: c.Release, Authorize: h.guard,
 		Limits: c.Limits, Logger: c.Logger, TempDir: c.TempDir,
+		Varies: func(db string) bool { return h.service.hubs[db] != nil },
 	})
 	h.metrics = h.newMetrics()
-	h.handler = h.forwarded(h.logged(h.checkHost(h.cors(h.authenticated(h.limited(h.proven(h.routes())))))))
+	h.handler = h.forwarded(h.logged(h.checkHost(h.paged(h.cors(h.authenticated(h.limited(h.proven(h.routes()))))))))
 	return h, nil
 }
 
 // ServeHTTP answers one request.
-func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.handler.ServeHTTP(w, r) }
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	couchhttp.CommonHeaders(w.Header())
+	if len(r.TransferEncoding) > 0 {
+		// The header may have had a Content-Length too, which a proxy in front may have
+		// believed: what it takes for the rest of this request must not become another one
+		// (RFC 9112 section 6.1). net/http does not tell.
+		w.Header().Set("Connection", "close")
+	}
+	h.handler.ServeHTTP(w, couchhttp.WithMethodOverride(r))
+}
 
 // Close ends waiting changes feeds, and later ones at once, so that a server can shut down.
 func (h *Hub) Close() error {
 	h.service.close()
 	return h.api.Close()
 }
+
+// headerTime is how long a request's header may take; tests wait less.
+var headerTime = 10 * time.Second
 
 // grace is how long requests under way have to finish when the server stops.
 const grace = 10 * time.Second
@@ -139,7 +152,7 @@ const grace = 10 * time.Second
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(h.c.Logger.Handler(), slog.LevelDebug),

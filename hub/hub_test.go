@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -221,7 +223,46 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("feed ended with %q", b)
 		}
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d >= grace {
 		t.Errorf("took %v", d)
 	}
+}
+
+// TestShutdownFinishesWrites: a write that is under way when the server stops is done and answered.
+func TestShutdownFinishesWrites(t *testing.T) {
+	s := start(t, Config{})
+	s.json("PUT", "/db", "", nil)
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	const body = `{"late":true}`
+	fmt.Fprintf(c, "PUT /db/doc HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body))
+	r := bufio.NewReader(c)
+	if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") { // the body is being read
+		t.Fatalf("%q %v", line, err)
+	}
+	_, _ = r.ReadString('\n')
+	fmt.Fprint(c, body[:5])
+	stopped := make(chan struct{})
+	go func() { s.stop(); close(stopped) }()
+	s.eventually("the server takes no more connections", func() bool {
+		other, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err == nil {
+			other.Close()
+		}
+		return err != nil
+	})
+	fmt.Fprint(c, body[5:])
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 201 {
+		t.Errorf("%d", resp.StatusCode)
+	}
+	<-stopped
 }

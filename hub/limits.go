@@ -194,21 +194,17 @@ func isFeed(r *http.Request) bool {
 	return false
 }
 
-// clientOf names the client of a request for the quotas, after authentication.
-func clientOf(r *http.Request) string {
-	if l := loginOf(r.Context()); l.Name != "" {
+// clientOf names the client for the quotas.
+func clientOf(l *login) string {
+	if l.Name != "" {
 		return "user " + l.Name
 	}
-	return "address " + clientKey(r).String()
+	return "address " + l.from.String()
 }
-
-// clientContext is the context key of what clientOf returned.
-type clientContext struct{}
 
 // limited holds a request against the client's quotas.
 func (h *Hub) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.WithContext(context.WithValue(r.Context(), clientContext{}, clientOf(r)))
 		c := callerOf(r.Context())
 		leave, err := h.service.quotas.enter(&c, isFeed(r))
 		if err != nil {

@@ -16,6 +16,8 @@ func (s *service) collectors() []prometheus.Collector {
 		counter("loveseat_signals_total", "Signals sent through hub databases.", func() float64 { return float64(c.Signals.Load()) }),
 		counter("loveseat_purged_total", "Expired documents and tombstones purged from hub databases.", func() float64 { return float64(c.Purged.Load()) }),
 		gauge("loveseat_peers", "Peers that have written something in the last hour.", func() float64 { return float64(c.Peers()) }),
+		gauge("loveseat_relay_sessions", "Sessions in which peers talk through the hub at the moment.", func() float64 { return float64(s.relays.count()) }),
+		counter("loveseat_relay_bytes_total", "Bytes passed on between peers that talk through the hub.", func() float64 { return float64(s.relays.bytes.Load()) }),
 		gauge("loveseat_clients", "Users and addresses that quotas are counted for.", func() float64 { return float64(s.quotas.count()) }),
 	}
 	if stats := s.ice.Stats; stats != nil {

@@ -99,7 +99,7 @@ func TestSlowUploadIsCut(t *testing.T) {
 	defer c.Close()
 	begun := time.Now()
 	fmt.Fprint(c, "PUT /db/doc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"a\":")
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(40 * time.Second))
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err == nil {
 		if resp.StatusCode < 400 || resp.StatusCode >= 500 {
@@ -107,7 +107,7 @@ func TestSlowUploadIsCut(t *testing.T) {
 		}
 		_, err = io.Copy(io.Discard, resp.Body)
 	}
-	if took := time.Since(begun); errors.Is(err, net.ErrClosed) || took > 10*time.Second {
+	if took := time.Since(begun); errors.Is(err, net.ErrClosed) || took > 30*time.Second {
 		t.Errorf("cut off after %v: %v", took, err)
 	}
 	// A body that comes whole leaves no deadline on the connection.

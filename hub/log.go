@@ -2,10 +2,10 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -14,7 +14,7 @@ import (
 // header, nothing that could be a secret. What is counted is counted here too.
 func (h *Hub) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := strconv.FormatUint(rand.Uint64(), 36)
+		id := fmt.Sprintf("%010x", rand.Uint64()>>24) // of CouchDB's length
 		w.Header().Set("X-Couch-Request-ID", id)
 		level := slog.LevelDebug
 		lw := &loggedWriter{ResponseWriter: w}

@@ -17,6 +17,8 @@ var access = map[string]right{
 	"GET /_uuids": forAll, "HEAD /_uuids": forAll,
 	"GET /_session": forAll, "HEAD /_session": forAll, "POST /_session": forAll, "DELETE /_session": forAll,
 	"GET /_ice": forAll, "HEAD /_ice": forAll, // to users; see below
+	"POST /hub/_relay": forAll, "GET /hub/_relay": forAll, // the same; with a ticket
+	"GET /_utils/": forAll, "HEAD /_utils/": forAll, // the page, which asks the API for what it shows
 	"GET /_metrics": forAdmins, "HEAD /_metrics": forAdmins,
 	"GET /_all_dbs": forAdmins, "HEAD /_all_dbs": forAdmins,
 	"GET /_active_tasks": forAdmins, "HEAD /_active_tasks": forAdmins,
@@ -110,6 +112,9 @@ func served(h *Hub) []string {
 			all = append(all, m+" "+path)
 		}
 	}
+	for _, m := range pageMethods {
+		all = append(all, m+" "+pagePath+"/")
+	}
 	slices.Sort(all)
 	return all
 }
@@ -155,7 +160,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 				if e == "POST /_session" || access[e] == 0 {
 					continue
 				}
-				if strings.HasSuffix(e, "/_ice") && p.name == "" {
+				if (strings.HasSuffix(e, "/_ice") || e == "POST /hub/_relay") && p.name == "" {
 					if a := s.send(e, db, p); a.StatusCode != 401 {
 						t.Errorf("%s by nobody: %d", e, a.StatusCode)
 					}
@@ -242,4 +247,56 @@ func ExampleHashPassword() {
 	kept, err := HashPassword("-pbkdf2-d35e9c1d9f1c7f3a4e1d5f4c5b6a79881f2e3d4c,salt,10")
 	fmt.Println(kept, err)
 	// Output: -pbkdf2-d35e9c1d9f1c7f3a4e1d5f4c5b6a79881f2e3d4c,salt,10 <nil>
+}
+
+// TestOtherMethods: what a path does not serve is refused to everybody alike, and does nothing.
+func TestOtherMethods(t *testing.T) {
+	s := startWithUsers(t, Config{})
+	methods := map[string][]string{} // by path
+	for _, e := range served(s.hub) {
+		method, path, _ := strings.Cut(e, " ")
+		methods[path] = append(methods[path], method)
+	}
+	for path, has := range methods {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "COPY", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "MOVE", "WEIRD"} {
+			if slices.Contains(has, method) {
+				continue
+			}
+			for _, p := range people {
+				a := s.send(method+" "+path, "db", p)
+				allow := strings.Split(a.Header.Get("Allow"), ",")
+				if a.StatusCode != 405 || len(allow) == 0 || slices.Contains(allow, method) {
+					t.Errorf("%s %s as %q: %d %s, Allow %q", method, path, p.name, a.StatusCode, a.body, allow)
+				}
+				for _, m := range allow {
+					if !slices.Contains(has, m) && method != "MOVE" && method != "WEIRD" { // those are no methods of HTTP to the router
+						t.Errorf("%s is said to take %s", path, m)
+					}
+				}
+			}
+		}
+	}
+	if a := s.do("GET", "/db/doc", "", as("ann")); a.StatusCode != 200 {
+		t.Errorf("afterwards: %d %s", a.StatusCode, a.body)
+	}
+}
+
+// TestRequireUser: nobody who has not logged in gets more than the door and the page.
+func TestRequireUser(t *testing.T) {
+	s := startWithUsers(t, Config{RequireUser: true})
+	for _, e := range served(s.hub) {
+		if e == "POST /_session" { // a log-in, which has nothing in its body here
+			continue
+		}
+		_, path, _ := strings.Cut(e, " ")
+		for _, db := range []string{"public", "hub", "missing"} {
+			a := s.send(e, db, people[0])
+			if door := slices.Contains([]string{"/", "/_up", "/_session", "/_utils/"}, path); (a.StatusCode == 401) == door || a.StatusCode >= 500 {
+				t.Errorf("%s of %s by nobody: %d %s", e, db, a.StatusCode, a.body)
+			}
+		}
+	}
+	if a := s.do("GET", "/public/doc", "", as("bob")); a.StatusCode != 200 {
+		t.Errorf("a user: %d %s", a.StatusCode, a.body)
+	}
 }

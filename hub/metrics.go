@@ -68,6 +68,9 @@ func (m *metrics) end(method string, status int, feed bool, took time.Duration) 
 		m.feeds.Dec()
 		return
 	}
+	if status == http.StatusSwitchingProtocols { // a relay: how long it lasts says nothing
+		return
+	}
 	m.seconds.WithLabelValues(method).Observe(took.Seconds())
 }
 

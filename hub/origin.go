@@ -61,7 +61,7 @@ func (h *Hub) allowed(origin string) bool {
 // and see: all that PouchDB and CouchDB's documentation name.
 const (
 	corsMethods = "GET, HEAD, POST, PUT, DELETE, COPY, OPTIONS"
-	corsHeaders = "Accept, Authorization, Content-Encoding, Content-MD5, Content-Type, Destination, If-Match, If-None-Match, If-Range, Last-Event-ID, Loveseat-Peer, Origin, Range, Referer, X-Couch-Full-Commit, X-CSRF-Token, X-Requested-With"
+	corsHeaders = "Accept, Authorization, Content-Encoding, Content-MD5, Content-Type, Destination, If-Match, If-None-Match, If-Range, Last-Event-ID, Loveseat-Peer, Origin, Range, Referer, X-Couch-Full-Commit, X-CSRF-Token, X-HTTP-Method-Override, X-Requested-With"
 	corsExposed = "Accept-Encoding, Accept-Ranges, Cache-Control, Content-Encoding, Content-Length, Content-MD5, Content-Range, Content-Type, ETag, Location, Retry-After, Server, X-Couch-Request-ID"
 )
 

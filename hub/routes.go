@@ -11,7 +11,7 @@ import (
 
 // An endpoint is a path that the hub itself answers.
 type endpoint struct {
-	methods []string // sorted; HEAD is served by GET
+	methods []string // in the order of the Allow header; HEAD is served by GET
 	needs   right    // forAll or forAdmins
 	serve   http.HandlerFunc
 }
@@ -22,11 +22,15 @@ func (h *Hub) endpoints() map[string]endpoint {
 	if h.c.OpenMetrics {
 		metrics.needs = forAll
 	}
-	return map[string]endpoint{
-		"/_session": {[]string{"DELETE", "GET", "HEAD", "POST"}, forAll, h.session},
+	all := map[string]endpoint{
+		"/_session": {[]string{"GET", "HEAD", "POST", "DELETE"}, forAll, h.session},
 		"/_metrics": metrics,
 		"/_ice":     {[]string{"GET", "HEAD"}, forAll, h.iceServers},
 	}
+	for name, d := range h.service.hubs {
+		all["/"+name+"/_relay"] = h.relay(d)
+	}
+	return all
 }
 
 // routes sends requests to the hub's own endpoints and to the API.

@@ -65,7 +65,7 @@ func callerOf(ctx context.Context) caller {
 	c := caller{user: l.user, admin: l.admin()}
 	c.nobody = l.Name == "" && !c.admin
 	c.peer, _ = ctx.Value(peerKey{}).(string)
-	c.client, _ = ctx.Value(clientContext{}).(string)
+	c.client = l.client
 	return c
 }
 

@@ -12,19 +12,28 @@ import (
 )
 
 // bells wake the feeds that wait for a change of a hub database which concerns
-// them, and no others: one reader follows the database for all. It runs while the hub
-// does, from the first feed that waits.
+// them, and no others: one reader follows the database for all, and hands each what it
+// waits for. It runs while the hub does, from the first feed that waits.
 type bells struct {
 	ctx     context.Context // of the hub
 	running *sync.WaitGroup
 
 	mu      sync.Mutex
 	ringing bool
-	waiting map[string]map[chan struct{}]struct{} // by what they wait for
+	waiting map[string]map[*ear]struct{} // by what they wait for
 
 	// Whom signals are from and to, by document id: the last ones.
 	young, old map[string]parties
 }
+
+// An ear is one feed that waits. All but rung is guarded by bells.mu.
+type ear struct {
+	rung   chan struct{}   // holds one when something has been heard
+	heard  []*couch.Change // in their order; not to be changed, others hear the same
+	missed bool            // more has happened than was kept
+}
+
+const maxHeard = 16
 
 // parties are the addresses of a signal.
 type parties struct {
@@ -48,37 +57,45 @@ func (c *caller) keys() []string {
 	return keys
 }
 
-// listen returns a channel on which a ring is left when something happens to one
-// of the keys after the call, and a function that ends it.
-func (b *bells) listen(ctx context.Context, h *hubDatabase, db couch.DB, keys []string) (rung <-chan struct{}, end func(), err error) {
-	ch := make(chan struct{}, 1)
+// listen returns an ear that hears what happens to one of the keys after the
+// call, until end is called.
+func (b *bells) listen(ctx context.Context, h *hubDatabase, db couch.DB, keys []string) (*ear, error) {
+	e := &ear{rung: make(chan struct{}, 1)}
 	b.mu.Lock()
 	if b.waiting == nil {
-		b.waiting = map[string]map[chan struct{}]struct{}{}
+		b.waiting = map[string]map[*ear]struct{}{}
 	}
 	for _, k := range keys {
 		if b.waiting[k] == nil {
-			b.waiting[k] = map[chan struct{}]struct{}{}
+			b.waiting[k] = map[*ear]struct{}{}
 		}
-		b.waiting[k][ch] = struct{}{}
+		b.waiting[k][e] = struct{}{}
 	}
 	ringing := b.ringing
 	b.mu.Unlock()
-	end = func() { b.end(ch, keys) }
 	if !ringing {
 		if err := b.start(ctx, h, db); err != nil {
-			end()
-			return nil, nil, err
+			b.end(e, keys)
+			return nil, err
 		}
 	}
-	return ch, end, nil
+	return e, nil
 }
 
-func (b *bells) end(ch chan struct{}, keys []string) {
+// take returns what an ear has heard since the last time.
+func (b *bells) take(e *ear) (heard []*couch.Change, missed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	heard, missed = e.heard, e.missed
+	e.heard, e.missed = nil, false
+	return heard, missed
+}
+
+func (b *bells) end(e *ear, keys []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, k := range keys {
-		if delete(b.waiting[k], ch); len(b.waiting[k]) == 0 {
+		if delete(b.waiting[k], e); len(b.waiting[k]) == 0 {
 			delete(b.waiting, k)
 		}
 	}
@@ -103,7 +120,7 @@ func (b *bells) start(ctx context.Context, h *hubDatabase, db couch.DB) error {
 // read. Then everybody is rung, so that all see for themselves.
 func (b *bells) follow(h *hubDatabase, db couch.DB, since couch.Seq) {
 	for {
-		o := couch.ChangesOptions{Since: since, Feed: couch.FeedLongpoll, IncludeDocs: true}
+		o := couch.ChangesOptions{Since: since, Feed: couch.FeedLongpoll, IncludeDocs: true, AllLeaves: true}
 		res, err := db.Changes(b.ctx, o, func(c *couch.Change) error { return b.change(h, db, c) })
 		if err != nil {
 			break
@@ -120,7 +137,7 @@ func (b *bells) follow(h *hubDatabase, db couch.DB, since couch.Seq) {
 	defer b.mu.Unlock()
 	b.ringing = false
 	for k := range b.waiting {
-		b.ring(k)
+		b.ring(k, nil)
 	}
 }
 
@@ -130,7 +147,7 @@ func (b *bells) change(h *hubDatabase, db couch.DB, c *couch.Change) error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if strings.HasPrefix(c.ID, hubdoc.SharePrefix) {
-			b.ring(everybody)
+			b.ring(everybody, c)
 		}
 		return nil
 	}
@@ -153,16 +170,23 @@ func (b *bells) change(h *hubDatabase, db couch.DB, c *couch.Change) error {
 	defer b.mu.Unlock()
 	b.remember(c.ID, p)
 	for _, k := range keys {
-		b.ring(k)
+		b.ring(k, c)
 	}
 	return nil
 }
 
-// ring leaves a ring with all who wait for a key. b.mu is held.
-func (b *bells) ring(key string) {
-	for ch := range b.waiting[key] {
+// ring lets all who wait for a key hear of a change; nil is one that is not known. b.mu is held.
+func (b *bells) ring(key string, c *couch.Change) {
+	for e := range b.waiting[key] {
+		switch n := len(e.heard); {
+		case n > 0 && e.heard[n-1] == c: // by another key
+		case c == nil || n == maxHeard:
+			e.missed = true
+		default:
+			e.heard = append(e.heard, c)
+		}
 		select {
-		case ch <- struct{}{}:
+		case e.rung <- struct{}{}:
 		default: // one is there
 		}
 	}
@@ -184,40 +208,4 @@ func (b *bells) partiesOf(id string) (p parties, ok bool) {
 		p, ok = b.old[id]
 	}
 	return p, ok
-}
-
-// wait is a feed that waits: it reads what there is, and again when the bell
-// has rung, until there is something to tell.
-func (d *ruledDB) wait(ctx context.Context, o couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
-	var timeout <-chan time.Time
-	if o.Timeout > 0 {
-		t := time.NewTimer(o.Timeout)
-		defer t.Stop()
-		timeout = t.C
-	}
-	o.Feed, o.Timeout, o.Heartbeat = couch.FeedNormal, 0, 0
-	keys := d.who.keys()
-	for {
-		rung, end, err := d.hub.bells.listen(ctx, d.hub, d.DB, keys)
-		if err != nil {
-			return couch.ChangesResult{}, err
-		}
-		f := &ruledFeed{d: d, o: o, fn: fn, lean: o.Selector == nil && o.DocIDs == nil && !o.Attachments && !d.hub.far}
-		res, err := f.run(ctx)
-		if err != nil || f.rows > 0 {
-			end()
-			return res, err
-		}
-		o.Since = res.LastSeq
-		select {
-		case <-rung:
-			end()
-		case <-timeout:
-			end()
-			return res, nil
-		case <-ctx.Done():
-			end()
-			return res, ctx.Err()
-		}
-	}
 }

@@ -26,6 +26,7 @@ type Service struct {
 	Databases []Database
 	Quotas    Quotas
 	ICE       ICE
+	Relay     Relay
 	// Shared says that other hubs use the same store: then they take turns in expiry.
 	Shared bool
 	// SweepEvery is how often expired documents are looked for. 0: 30 seconds.
@@ -86,6 +87,7 @@ type service struct {
 	hubs    map[string]*hubDatabase
 	quotas  *limiter
 	ice     *ice
+	relays  *relays
 	counts  Counts
 	sweeps  []*sweeper
 	every   time.Duration
@@ -101,7 +103,7 @@ func serviceOf(ctx context.Context, c *Config) (*service, error) {
 		s.every = sweepEvery
 	}
 	run, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.stop, s.relays = stop, newRelays(c.Service.Relay)
 	var err error
 	if s.ice, err = newICE(c.Service.ICE); err != nil {
 		return nil, err
@@ -157,6 +159,7 @@ func makeHub(ctx context.Context, store couch.Store, name string) error {
 // close ends the sweepers and the bells.
 func (s *service) close() {
 	s.stop()
+	s.relays.close()
 	for _, h := range s.hubs {
 		h.bells.mu.Lock()   // whoever starts to follow has done so, or will not
 		h.bells.mu.Unlock() //nolint:staticcheck // SA2001: the wait is the point

@@ -205,6 +205,11 @@ func (f *ruledFeed) change(ctx context.Context, c *couch.Change) error {
 			return err
 		}
 	}
+	return f.pass(ctx, c)
+}
+
+// pass hands a change on, if the caller sees it.
+func (f *ruledFeed) pass(ctx context.Context, c *couch.Change) error {
 	visible, err := f.visible(ctx, c)
 	if err != nil {
 		return err
@@ -262,12 +267,25 @@ func (d *ruledDB) Find(ctx context.Context, query json.RawMessage, fn func(json.
 	return mango.Find(ctx, d, query, fn)
 }
 
-// GetLocal finds none: _local documents of a hub database are the hubs' own.
+// GetLocal finds none: _local documents of a hub database are the hubs' own. To
+// users who may publish it tells which user a peer belongs to, see [hubdoc.UserLocal].
 func (d *ruledDB) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 	if d.who.admin {
 		return d.DB.GetLocal(ctx, id)
 	}
+	if peer, ok := strings.CutPrefix(id, hubdoc.UserLocal); ok && !d.who.nobody && d.who.may(d.hub.Publish) {
+		return d.ownerOf(ctx, id, peer)
+	}
 	return nil, errMissing
+}
+
+func (d *ruledDB) ownerOf(ctx context.Context, id, peer string) (*couch.Doc, error) {
+	w, err := d.hub.owners.of(ctx, d.DB, peer)
+	if err != nil || w.user == "" {
+		return nil, errMissing
+	}
+	body, err := json.Marshal(map[string]string{"user": w.user})
+	return &couch.Doc{ID: id, Rev: couch.Rev{Hash: "1"}, Body: body}, err
 }
 
 // RevsDiff is refused: it would tell which revisions there are.

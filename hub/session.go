@@ -122,8 +122,8 @@ func (h *Hub) setCookie(w http.ResponseWriter, r *http.Request, token string) {
 	if origin := r.Header.Get("Origin"); c.Secure && origin != "" && !sameOrigin(r, origin) && h.allowed(origin) {
 		c.SameSite = http.SameSiteNoneMode // a page of another site that is allowed here
 	}
-	if token == "" {
-		c.MaxAge = -1
+	if c.Expires = h.sessions.now().Add(h.sessions.timeout); token == "" { // nano knows cookies by Expires only
+		c.MaxAge, c.Expires = -1, time.Unix(1, 0)
 	}
 	http.SetCookie(w, c)
 	w.Header().Set("Cache-Control", "must-revalidate")

@@ -32,6 +32,8 @@ type serviceFlags struct {
 	databases []string
 	quotas    hub.Quotas
 	limits    couchhttp.Limits
+	relays    bool
+	relay     hub.Relay
 
 	iceServers  []string
 	turnServers []string
@@ -59,6 +61,11 @@ func (f *serviceFlags) register(fl *pflag.FlagSet) {
 	fl.Int64Var(&f.limits.Body, "max-body-size", 64<<20, "bytes of one request body that is JSON")
 	fl.Int64Var(&f.limits.Attachment, "max-attachment-size", 4<<30, "bytes of one attachment")
 
+	fl.BoolVar(&f.relays, "relay", true, "pass on what peers that find no direct path say to each other; the hub cannot read it")
+	fl.IntVar(&f.relay.Sessions, "relay-user-sessions", 32, "such connections of one user or address at a time")
+	fl.IntVar(&f.relay.AllSessions, "relay-sessions", 1000, "such connections of all")
+	fl.Float64Var(&f.relay.Bytes, "relay-bandwidth", 4<<20, "bytes a second passed on for one user or address")
+
 	fl.StringSliceVar(&f.iceServers, "ice-server", nil, "`URL` of a STUN server for peers, like stun:stun.example.org:3478 (repeatable)")
 	fl.StringSliceVar(&f.turnServers, "turn-server", nil, "`URL` of a TURN server that shares --turn-secret, like turn:turn.example.org:3478?transport=udp (repeatable)")
 	fl.StringVar(&f.turnSecret, "turn-secret", "", "`secret` that TURN credentials are made with; by default random")
@@ -76,6 +83,8 @@ func (f *serviceFlags) register(fl *pflag.FlagSet) {
 // configure fills in what the flags say, and starts the TURN server if there shall be one.
 func (f *serviceFlags) configure(c *hub.Config) (*turnserver.Server, error) {
 	c.Limits, c.Service.Quotas, c.Service.Shared = f.limits, f.quotas, f.couchdb != ""
+	c.Service.Relay = f.relay
+	c.Service.Relay.Off = !f.relays
 	for _, text := range f.databases {
 		databases, err := hub.ParseDatabases(text)
 		if err != nil {
@@ -94,6 +103,18 @@ func (f *serviceFlags) configure(c *hub.Config) (*turnserver.Server, error) {
 		return nil, nil
 	}
 	return f.startTURN(c)
+}
+
+// revsLimits keeps short what hub databases remember of shares, which are renewed all the time.
+func (f *serviceFlags) revsLimits() map[string]int {
+	limits := map[string]int{}
+	for _, text := range f.databases {
+		databases, _ := hub.ParseDatabases(text) // configure tells of errors
+		for _, d := range databases {
+			limits[d.Name] = 20
+		}
+	}
+	return limits
 }
 
 func (f *serviceFlags) startTURN(c *hub.Config) (*turnserver.Server, error) {

@@ -127,7 +127,7 @@ func TestPeersMeetThroughTURN(t *testing.T) {
 			if status := request(t, "GET", hub+"/_ice", "", "", nil); status != 401 {
 				t.Errorf("nobody: %d", status)
 			}
-			rtc := peeradapter.Config{RelayOnly: true}
+			rtc := peeradapter.Config{RelayOnly: true, Relay: peeradapter.Relay{Mode: peeradapter.RelayOff}}
 			if route := meet(t, join(t, hub, "ann", rtc), join(t, hub, "bob", rtc)); route != "relay" {
 				t.Errorf("route %q", route)
 			}
@@ -139,7 +139,7 @@ func TestPeersMeetThroughTURN(t *testing.T) {
 func TestNoRelayToLoopback(t *testing.T) {
 	hub, _ := serve(t, nil, "--addr", "127.0.0.1:0", "--data", t.TempDir(), "--admin", "root:secret", "--turn-udp", "127.0.0.1:0")
 	addUsers(t, hub, "ann", "bob")
-	rtc := peeradapter.Config{RelayOnly: true, Timeout: 2 * time.Second}
+	rtc := peeradapter.Config{RelayOnly: true, Relay: peeradapter.Relay{Mode: peeradapter.RelayOff}, Timeout: 2 * time.Second}
 	ann, bob := join(t, hub, "ann", rtc), join(t, hub, "bob", rtc)
 	store, err := localdb.OpenStore(t.TempDir(), localdb.Options{})
 	if err != nil {
