@@ -184,5 +184,6 @@ func (d *directory) keys(peer string) (Keys, bool) {
 // sameShare reports whether two documents tell the same; renewals alone do not count.
 func sameShare(a, b *shareDoc) bool {
 	return a.Name == b.Name && bytes.Equal(a.Info, b.Info) && a.DB == b.DB && a.Access == b.Access &&
+		a.Admission == b.Admission && a.Filtered == b.Filtered && a.Until == b.Until &&
 		a.DocCount == b.DocCount && a.UpdateSeq == b.UpdateSeq
 }

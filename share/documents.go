@@ -1,6 +1,7 @@
 package share
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -28,11 +29,24 @@ const (
 	ReadOnly  = hubdoc.ReadOnly  // read and pull
 )
 
+// Admission says who may open a share.
+type Admission = hubdoc.Admission
+
+// How openers of a share are admitted.
+const (
+	OpenAdmission = hubdoc.Open     // all peers of the hub
+	Listed        = hubdoc.Listed   // those of [ShareOptions].Allow
+	ByApproval    = hubdoc.Approval // [ShareOptions].Approve is asked
+	ByInvite      = hubdoc.Invited  // who has an invite
+)
+
 // shareDoc is the document "share:<id>".
 type shareDoc struct {
 	hubdoc.Share
 	id                 string
 	published, expires time.Time
+	until              time.Time // zero: the share does not end by itself
+	predecessors       []string  // peer ids that the sharer had before
 }
 
 func shareID(peer, nonce string) string { return hubdoc.ShareID(peer, nonce) }
@@ -45,8 +59,11 @@ func validShareID(id string) bool { return hubdoc.ValidShareID(id) }
 // newShareDoc encodes and signs the document.
 func (i *Identity) newShareDoc(s shareDoc) (*couch.Doc, error) {
 	s.Type, s.Version, s.Signature = "share", hubdoc.Version, nil
-	s.Peer, s.Keys = i.id, i.Keys()
+	s.Peer, s.Keys, s.Succeeds = i.id, i.Keys(), i.succeeds
 	s.Published, s.Expires = formatTime(s.published), formatTime(s.expires)
+	if s.Until = ""; !s.until.IsZero() {
+		s.Until = formatTime(s.until)
+	}
 	body, err := json.Marshal(s.Share)
 	if err != nil {
 		return nil, err
@@ -65,7 +82,15 @@ func parseShare(d *couch.Doc) (*shareDoc, error) {
 		return nil, err
 	}
 	out := &shareDoc{Share: *s, id: strings.TrimPrefix(d.ID, shareDocPrefix)}
-	out.published, out.expires, err = s.Lease()
+	if out.published, out.expires, err = s.Lease(); err != nil {
+		return nil, err
+	}
+	if s.Until != "" {
+		if out.until, err = hubdoc.ParseTime(s.Until); err != nil {
+			return nil, err
+		}
+	}
+	out.predecessors, err = hubdoc.Predecessors(s.Peer, s.Succeeds)
 	return out, err
 }
 
@@ -79,23 +104,32 @@ func (s *shareDoc) gone() time.Time { return s.expires.Add(hubdoc.ClockSkew) }
 // Info is what a share document tells about a share. Its JSON is what
 // `loveseat ls --json` prints.
 type Info struct {
-	ID        string          `json:"id"`
-	Name      string          `json:"name"`
-	Info      json.RawMessage `json:"info"` // any JSON, the sharer's; null if none
-	Peer      string          `json:"peer"` // the sharer's peer id
-	DB        string          `json:"db"`   // the database's name at the sharer
-	Access    Access          `json:"access"`
-	DocCount  int64           `json:"doc_count"`  // when it was last published
-	UpdateSeq string          `json:"update_seq"` // when it was last published
-	Published time.Time       `json:"published"`  // when the sharer last renewed it
-	Expires   time.Time       `json:"expires"`    // when it ends unless it is renewed
-	Own       bool            `json:"own,omitempty"`
-	Link      string          `json:"link,omitempty"` // see [Link]; "" if the hub has no URL
+	ID           string          `json:"id"`
+	Name         string          `json:"name"`
+	Info         json.RawMessage `json:"info"`                   // any JSON, the sharer's; null if none
+	Peer         string          `json:"peer"`                   // the sharer's peer id
+	Predecessors []string        `json:"predecessors,omitempty"` // the peer ids it had before, verified, the oldest first
+	DB           string          `json:"db"`                     // the database's name at the sharer
+	Access       Access          `json:"access"`
+	Admission    Admission       `json:"admission"`          // who may open it
+	Filtered     bool            `json:"filtered,omitempty"` // only a part of the database is seen
+	Until        *time.Time      `json:"until,omitempty"`    // when the share itself ends
+	DocCount     int64           `json:"doc_count"`          // when it was last published
+	UpdateSeq    string          `json:"update_seq"`         // when it was last published
+	Published    time.Time       `json:"published"`          // when the sharer last renewed it
+	Expires      time.Time       `json:"expires"`            // when it ends unless it is renewed
+	Own          bool            `json:"own,omitempty"`
+	Link         string          `json:"link,omitempty"` // see [Link]; "" if the hub has no URL
 }
 
 func (s *shareDoc) public() Info {
-	return Info{
-		ID: s.id, Name: s.Name, Info: s.Info, Peer: s.Peer, DB: s.DB, Access: s.Access,
+	i := Info{
+		ID: s.id, Name: s.Name, Info: s.Info, Peer: s.Peer, Predecessors: s.predecessors, DB: s.DB, Access: s.Access,
+		Admission: cmp.Or(s.Admission, OpenAdmission), Filtered: s.Filtered,
 		DocCount: s.DocCount, UpdateSeq: s.UpdateSeq, Published: s.published, Expires: s.expires,
 	}
+	if !s.until.IsZero() {
+		i.Until = &s.until
+	}
+	return i
 }

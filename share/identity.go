@@ -18,9 +18,10 @@ import (
 // An Identity is a peer's device key: an Ed25519 key that signs what the peer
 // publishes, and an X25519 key to which its signals are sealed.
 type Identity struct {
-	sign ed25519.PrivateKey
-	seal *ecdh.PrivateKey
-	id   string
+	sign     ed25519.PrivateKey
+	seal     *ecdh.PrivateKey
+	id       string
+	succeeds []hubdoc.Succession // the peer ids it had before, the oldest first
 }
 
 // Keys are the public keys of a peer. The peer id is the hash of Sign; Seal is
@@ -84,6 +85,8 @@ type identityJSON struct {
 	Version int    `json:"v"`
 	Sign    []byte `json:"sign"` // Ed25519 seed
 	Seal    []byte `json:"seal"` // X25519 private key
+
+	Succeeds []hubdoc.Succession `json:"succeeds,omitempty"` // see [Identity.Rotate]
 }
 
 // LoadIdentity returns the identity kept in the directory's file
@@ -102,11 +105,11 @@ func LoadIdentity(dir string) (*Identity, error) {
 	if id, err = NewIdentity(); err != nil {
 		return nil, err
 	}
-	content, err := json.Marshal(identityJSON{1, id.sign.Seed(), id.seal.Bytes()})
+	content, err := id.encode()
 	if err != nil {
 		return nil, err
 	}
-	if err := createFile(path, append(content, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := createFile(path, content); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("keep the identity: %w", err)
 	}
 	return readIdentity(path)
@@ -117,18 +120,37 @@ func readIdentity(path string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	var f identityJSON
-	if err := json.Unmarshal(content, &f); err != nil {
-		return nil, fmt.Errorf("identity %s: %w", path, err)
-	}
-	if f.Version != 1 || len(f.Sign) != ed25519.SeedSize {
-		return nil, fmt.Errorf("identity %s: unknown format", path)
-	}
-	seal, err := ecdh.X25519().NewPrivateKey(f.Seal)
+	id, err := decodeIdentity(content)
 	if err != nil {
 		return nil, fmt.Errorf("identity %s: %w", path, err)
 	}
-	return newIdentity(ed25519.NewKeyFromSeed(f.Sign), seal), nil
+	return id, nil
+}
+
+// encode makes the file's content.
+func (i *Identity) encode() ([]byte, error) {
+	content, err := json.Marshal(identityJSON{1, i.sign.Seed(), i.seal.Bytes(), i.succeeds})
+	return append(content, '\n'), err
+}
+
+func decodeIdentity(content []byte) (*Identity, error) {
+	var f identityJSON
+	if err := json.Unmarshal(content, &f); err != nil {
+		return nil, err
+	}
+	if f.Version != 1 || len(f.Sign) != ed25519.SeedSize {
+		return nil, errors.New("unknown format")
+	}
+	seal, err := ecdh.X25519().NewPrivateKey(f.Seal)
+	if err != nil {
+		return nil, err
+	}
+	id := newIdentity(ed25519.NewKeyFromSeed(f.Sign), seal)
+	id.succeeds = f.Succeeds
+	if _, err := hubdoc.Predecessors(id.id, id.succeeds); err != nil {
+		return nil, err
+	}
+	return id, nil
 }
 
 // createFile makes a file that must not exist, whole and durable (fs.ErrExist otherwise).

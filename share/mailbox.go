@@ -28,10 +28,14 @@ type mailbox struct {
 
 	delivery  sync.Mutex // held while receivers are called
 	receivers map[*receiver]struct{}
-	early     []Signal // came before there was any receiver
+	received  int      // how many of them are not aside
+	early     []Signal // came before there was any of those
 }
 
-type receiver struct{ fn func(Signal) }
+type receiver struct {
+	fn    func(Signal)
+	aside bool
+}
 
 const maxEarly = 256
 
@@ -48,7 +52,11 @@ func (m *mailbox) Send(ctx context.Context, s Signal) error {
 	m.mu.Lock()
 	keys, ok := m.sessions.keysOf(s.To, s.Session)
 	m.mu.Unlock()
-	if !ok {
+	switch {
+	case ok:
+	case peerOf(s.To) == m.id.ID():
+		keys = m.id.Keys()
+	default:
 		var err error
 		if keys.Seal, err = m.sealKey(ctx, peerOf(s.To)); err != nil {
 			return err
@@ -73,24 +81,38 @@ func (m *mailbox) Send(ctx context.Context, s Signal) error {
 
 // Receive implements [Signaler].
 func (m *mailbox) Receive(ctx context.Context, fn func(Signal)) error {
-	r := &receiver{fn}
+	defer m.listen(&receiver{fn: fn})()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// overhear calls fn with each signal, as Receive does, until stop is called; but
+// those that came before a transport received wait for it all the same.
+func (m *mailbox) overhear(fn func(Signal)) (stop func()) {
+	return m.listen(&receiver{fn: fn, aside: true})
+}
+
+func (m *mailbox) listen(r *receiver) (stop func()) {
 	m.delivery.Lock()
+	defer m.delivery.Unlock()
 	for _, s := range m.early {
-		fn(s)
+		r.fn(s)
 	}
-	m.early = nil
+	if !r.aside {
+		m.early, m.received = nil, m.received+1
+	}
 	if m.receivers == nil {
 		m.receivers = map[*receiver]struct{}{}
 	}
 	m.receivers[r] = struct{}{}
-	m.delivery.Unlock()
-
-	<-ctx.Done()
-
-	m.delivery.Lock()
-	defer m.delivery.Unlock()
-	delete(m.receivers, r)
-	return ctx.Err()
+	return func() {
+		m.delivery.Lock()
+		defer m.delivery.Unlock()
+		delete(m.receivers, r)
+		if !r.aside {
+			m.received--
+		}
+	}
 }
 
 // apply takes a signal document from the hub. Those to this process are
@@ -142,7 +164,7 @@ func (m *mailbox) deliver(signals []Signal) {
 	m.delivery.Lock()
 	defer m.delivery.Unlock()
 	for _, s := range signals {
-		if len(m.receivers) == 0 && len(m.early) < maxEarly {
+		if m.received == 0 && len(m.early) < maxEarly {
 			m.early = append(m.early, s)
 		}
 		for r := range m.receivers {

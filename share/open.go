@@ -132,6 +132,9 @@ func (p *Peer) lookup(ctx context.Context, id string) (*shareDoc, error) {
 	if s, _ := p.dir.get(id); s != nil {
 		return s, nil
 	}
+	if s := p.dir.successor(id); s != nil {
+		return s, nil
+	}
 	return nil, couch.NotFound("No live share " + id + ".")
 }
 

@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -50,7 +51,7 @@ type Config struct {
 const defaultLease = 2 * time.Minute
 
 // ErrClosed is the error of what is done with a [Peer] or [Remote] that is closed.
-var ErrClosed = errors.New("share: closed")
+var ErrClosed = fmt.Errorf("share: %w", couch.ErrClosed)
 
 // A Peer is a process that takes part in a hub. It is safe for concurrent use.
 type Peer struct {
@@ -181,6 +182,7 @@ func (p *Peer) serve(s *Share) error {
 	if !p.serving {
 		p.serving = true
 		p.tasks.Go(func() { p.server.run(p.ctx) })
+		p.service.Go(p.receiveOrders)
 	}
 	return nil
 }

@@ -20,6 +20,9 @@ import (
 type PoolOptions struct {
 	// Name is what others see beside the topic. "": the database's name.
 	Name string
+	// Direction says which way documents go between this database and a peer's, by its verified peer id; nil: both ways
+	// with all. It holds for the two whatever the peer's own says; what passes is what both allow.
+	Direction func(peer string) PoolDirection
 	// Accept is asked about a peer, by its verified peer id, before this pool pulls from
 	// it and when it comes to pull from here; an error refuses it, and its text is told to
 	// the peer. It may take its time, is called from several goroutines and again when
@@ -33,11 +36,24 @@ type PoolOptions struct {
 	// DesignDocs pulls design documents too. A peer that may write those has its code
 	// run where the database's users run design functions; so they stay out by default.
 	DesignDocs bool
-	// Replication adjusts the pulls. Live, CreateTarget, Push and Resolver are of no use here; a
+	// Replication adjusts the pulls. Live, CreateTarget and Push are of no use here; a
 	// Filter without DesignDocs is asked about all but design documents. What
-	// a member does not pull, members that are not its source's neighbours may lack.
+	// a member does not pull, members that are not its source's neighbours may lack. A
+	// Resolver ends the conflicts of this database as they come; its resolutions reach the
+	// others as edits do, and are the same revisions wherever the same Resolver makes them. Its errors are
+	// reported, and it is asked again after a while.
 	Replication replicate.Options
 }
+
+// PoolDirection is the way that documents go between a database and another member's.
+type PoolDirection int
+
+// The directions between a pool and another member.
+const (
+	PoolBoth PoolDirection = iota
+	PoolPull               // only from the other to here
+	PoolPush               // only from here to the other
+)
 
 const defaultMaxPeers = 8
 
@@ -46,7 +62,7 @@ const defaultMaxPeers = 8
 // A member shares its database, to read only, under the info {"topic": …}, which
 // everybody who may read the hub sees, and pulls from its neighbours, whose
 // neighbour it is in turn. So each pair goes both ways without having to agree on
-// who drives it; each member needs to trust no more than what it writes itself; and both directions
+// who drives it (PoolOptions.Direction makes it one way); each member needs to trust no more than what it writes itself; and both directions
 // resume inside large attachments, as only a pull can.
 //
 // It is safe for concurrent use.
@@ -78,8 +94,8 @@ type Pool struct {
 // until [Pool.Close] or [Peer.Close]: it replicates live with the databases of all
 // peers that joined the topic. ctx bounds the call; the caller owns db, which must stay open for so long.
 //
-// A process shares a database once: it cannot be in two topics, nor in a
-// [Share] besides. Errors: 400 for a bad topic or name, 412 already_shared, the hub's and the database's.
+// A database may be in several topics, and in a [Share] besides. Errors: 400 for a bad topic
+// or name, 412 already_shared for a topic that the process is in with it, the hub's and the database's.
 func (p *Peer) Join(ctx context.Context, topic string, db *kivik.DB, o PoolOptions) (*Pool, error) {
 	if err := checkName(topic); err != nil {
 		return nil, couch.BadRequest("topic: " + couch.AsError(err).Reason)
@@ -95,7 +111,7 @@ func (p *Peer) Join(ctx context.Context, topic string, db *kivik.DB, o PoolOptio
 	pool.ctx, pool.cancel = context.WithCancel(p.ctx)
 	var err error
 	pool.share, err = p.Share(ctx, db, ShareOptions{
-		Name: o.Name, Info: poolInfo{topic}, ReadOnly: true, OnRemote: pool.welcome, OnEvent: pool.shareEvent,
+		Name: o.Name, Info: poolInfo{topic}, ReadOnly: true, OnRemote: pool.welcome, OnEvent: pool.shareEvent, pool: poolInfo{topic},
 	})
 	if err != nil {
 		pool.cancel()
@@ -119,6 +135,11 @@ func (p *Pool) begin(shares []Info) error {
 		p.note(Event{New, s})
 	}
 	p.choose()
+	if p.o.Replication.Resolver != nil {
+		if err := p.run(p.resolve); err != nil {
+			return err
+		}
+	}
 	return p.run(func() {
 		_ = p.peer.Watch(p.ctx, func(e Event) error {
 			p.mu.Lock()
@@ -146,18 +167,48 @@ type poolInfo struct {
 	Topic string `json:"topic"`
 }
 
+// nonce is of what a share's id is made: of the database, and of the topic if it is a pool's.
+func (i poolInfo) nonce(database string) string {
+	if i.Topic == "" {
+		return database
+	}
+	return "pool\x00" + i.Topic + "\x00" + database
+}
+
 // in reports whether a share is of another member.
 func (p *Pool) in(s Info) bool {
 	var i poolInfo
 	return s.ID != p.share.ID() && json.Unmarshal(s.Info, &i) == nil && i.Topic == p.topic
 }
 
-// welcome asks Accept about a peer that comes to pull.
+// welcome asks about a peer that comes to pull.
 func (p *Pool) welcome(r RemoteInfo) error {
+	if p.direction(r.Peer) == PoolPull {
+		return couch.Forbidden("Documents go only from you to here.")
+	}
 	if p.o.Accept == nil {
 		return nil
 	}
 	return p.o.Accept(r.Peer)
+}
+
+func (p *Pool) direction(peer string) PoolDirection {
+	if p.o.Direction == nil {
+		return PoolBoth
+	}
+	return p.o.Direction(peer)
+}
+
+// resolve ends conflicts until the pool is closed.
+func (p *Pool) resolve() {
+	for wait := poolRetryMin; ; wait = min(2*wait, poolRetryMax) {
+		err := replicate.KeepResolvedDB(p.ctx, p.db, p.o.Replication.Resolver)
+		if p.ctx.Err() != nil {
+			return
+		}
+		p.report(PoolError{Peer: p.peer.ID(), Err: fmt.Errorf("resolve conflicts: %w", err)})
+		pause(p.ctx, jitter(wait))
+	}
 }
 
 // shareEvent reports what goes wrong with the pool's own share.

@@ -98,11 +98,17 @@ func (p *Pool) part(m *member) {
 const (
 	poolRetryMin  = 200 * time.Millisecond
 	poolRetryMax  = 10 * time.Second
-	poolRefusedIn = time.Minute // it was refused, here or there
+	poolRefusedIn = time.Minute     // it was refused, here or there
+	poolPatience  = 5 * time.Second // with a member that is being connected, before others take its place
 )
 
 // pulls pulls from a member until ctx ends, whatever goes wrong.
 func (p *Pool) pulls(ctx context.Context, m *member) {
+	if p.direction(m.peer) == PoolPush {
+		p.set(ctx, m, func() { m.state = PoolSending })
+		<-ctx.Done()
+		return
+	}
 	wait := poolRetryMin
 	for ctx.Err() == nil {
 		met, err := p.pull(ctx, m)
@@ -124,7 +130,10 @@ func (p *Pool) pulls(ctx context.Context, m *member) {
 	}
 }
 
-var errNotAccepted = errors.New("not accepted here")
+var (
+	errNotAccepted = errors.New("not accepted here")
+	errNoAnswer    = errors.New("no answer yet")
+)
 
 // pull opens a member and pulls from it until ctx ends or it fails. met: it came to replicating.
 func (p *Pool) pull(ctx context.Context, m *member) (met bool, err error) {
@@ -134,7 +143,9 @@ func (p *Pool) pull(ctx context.Context, m *member) (met bool, err error) {
 		}
 	}
 	p.set(ctx, m, func() { m.state = PoolConnecting })
+	late := time.AfterFunc(poolPatience, func() { p.set(ctx, m, func() { m.state, m.err = PoolFailed, errNoAnswer }) })
 	remote, err := p.peer.Open(ctx, m.id)
+	late.Stop()
 	if err != nil {
 		return false, err
 	}

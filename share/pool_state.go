@@ -20,6 +20,7 @@ const (
 	PoolConnecting PoolState = "connecting" // it is being opened
 	PoolRunning    PoolState = "running"    // its documents are being pulled
 	PoolInSync     PoolState = "in-sync"    // everything it had is here
+	PoolSending    PoolState = "sending"    // by PoolOptions.Direction nothing is pulled from it
 	PoolFailed     PoolState = "failed"     // PoolPeer.Err; it is tried again
 	PoolRefused    PoolState = "refused"    // by Accept, its or this pool's; it is asked about again in a minute
 )

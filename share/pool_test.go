@@ -111,7 +111,7 @@ func TestPoolAlone(t *testing.T) {
 	if err := m.AwaitFirstPeer(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if _, err := m.peer.Join(w.ctx, "other", m.db, PoolOptions{}); status(err) != 412 {
+	if _, err := m.peer.Join(w.ctx, "topic", m.db, PoolOptions{}); status(err) != 412 {
 		t.Error(err)
 	}
 	if _, err := m.peer.Join(w.ctx, "", w.create("x"), PoolOptions{}); status(err) != 400 {

@@ -24,6 +24,10 @@ type provenHub struct {
 
 func withProof(hub couch.DB, id *Identity) couch.DB { return &provenHub{DB: hub, id: id} }
 
+// Proof is the value of the request header Loveseat-Peer, by which this peer
+// shows a hub that does not know its user that it has its device key, for five minutes.
+func (i *Identity) Proof() string { return hubdoc.Proof(i.sign, time.Now()) }
+
 // proofRenewal is how long a proof is used; hubs believe it for five minutes.
 const proofRenewal = time.Minute
 

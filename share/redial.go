@@ -79,6 +79,8 @@ type remoteConn struct {
 	net.Conn
 	r       *Remote
 	address string
+	once    sync.Once
+	closed  chan struct{}
 }
 
 func (r *Remote) track(c net.Conn, address string) (net.Conn, error) {
@@ -86,7 +88,7 @@ func (r *Remote) track(c net.Conn, address string) (net.Conn, error) {
 		route := pc.Route
 		r.route.Store(&route)
 	}
-	tracked := &remoteConn{c, r, address}
+	tracked := &remoteConn{Conn: c, r: r, address: address, closed: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -94,6 +96,7 @@ func (r *Remote) track(c net.Conn, address string) (net.Conn, error) {
 		return nil, ErrClosed
 	}
 	r.conns[tracked] = struct{}{}
+	r.followBetter(tracked)
 	return tracked, nil
 }
 
@@ -101,6 +104,7 @@ func (c *remoteConn) Close() error {
 	c.r.mu.Lock()
 	delete(c.r.conns, c)
 	c.r.mu.Unlock()
+	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
 }
 
@@ -158,6 +162,7 @@ func (t roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, ErrClosed
 	}
 	defer r.calls.Done()
+	req = r.peer.id.introduce(req)
 	var body *heldBody
 	if req.Body != nil && req.Body != http.NoBody {
 		body = &heldBody{ReadCloser: req.Body}

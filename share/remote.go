@@ -26,13 +26,15 @@ const DriverName = "peer"
 // sharer is then, by the next request after it broke. Requests wait for that
 // until their contexts end or the share is gone from the hub.
 type Remote struct {
-	peer   *Peer
-	id     string
-	dbName string
-	http   *http.Transport
-	client *couchhttp.Client
-	route  atomic.Pointer[func() string] // of the last connection
-	failed atomic.Pointer[dialError]     // why the last attempt to connect failed, nil if it did not
+	peer    *Peer
+	id      string
+	dbName  string
+	headers map[string]string // of each request: what OpenOptions say
+	until   time.Time         // when the share ends by itself; zero: it does not
+	http    *http.Transport
+	client  *couchhttp.Client
+	route   atomic.Pointer[func() string] // of the last connection
+	failed  atomic.Pointer[dialError]     // why the last attempt to connect failed, nil if it did not
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -57,6 +59,23 @@ const (
 // Errors: not_found (404), ambiguous_name (409), own_share (409) if this process
 // is the sharer, forbidden (403) with the sharer's reason, [ErrClosed], the transport's.
 func (p *Peer) Open(ctx context.Context, ref string) (*Remote, error) {
+	return p.OpenWith(ctx, ref, OpenOptions{})
+}
+
+// OpenOptions is what an opener shows the sharer. The zero value works.
+type OpenOptions struct {
+	// Invite is the secret of an invite. "": that of the link, if it has one.
+	Invite string
+	// Info is any JSON value of at most 4 KiB for the sharer to see when it decides: a device's name, say.
+	Info any
+}
+
+// OpenWith is Open with options. Errors: 400 for an info that is no JSON or too long, too.
+func (p *Peer) OpenWith(ctx context.Context, ref string, o OpenOptions) (*Remote, error) {
+	headers, err := o.headers(ref)
+	if err != nil {
+		return nil, err
+	}
 	doc, err := p.find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -64,7 +83,7 @@ func (p *Peer) Open(ctx context.Context, ref string) (*Remote, error) {
 	if doc.address() == p.address() {
 		return nil, &couch.Error{Status: http.StatusConflict, Code: "own_share", Reason: "This process shares " + doc.id + " itself."}
 	}
-	r := &Remote{peer: p, id: doc.id, dbName: doc.DB, conns: map[*remoteConn]struct{}{}}
+	r := &Remote{peer: p, id: doc.id, dbName: doc.DB, headers: headers, until: doc.until, conns: map[*remoteConn]struct{}{}}
 	r.ctx, r.cancel = context.WithCancel(p.ctx)
 	r.http = couchhttp.NewTransport(r.dial)
 	r.http.MaxIdleConnsPerHost, r.http.MaxConnsPerHost = maxIdleConns, maxConns
@@ -131,7 +150,9 @@ func (r *Remote) URL() *url.URL {
 
 // HTTPClient returns a client whose requests to the host of URL reach the
 // sharer: CouchDB's HTTP API as it is. Its transport asks for no compression on its own.
-func (r *Remote) HTTPClient() *http.Client { return &http.Client{Transport: roundTripper{r}} }
+func (r *Remote) HTTPClient() *http.Client {
+	return &http.Client{Transport: introduced{roundTripper{r}}}
+}
 
 // Close ends requests under way and lets go of the share. It is idempotent. The
 // peer connection stays with the transport.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ type stream struct {
 	route   func() string
 
 	mu     sync.Mutex
-	shares []*Share // that have been asked for over it
+	joined []func() // what tells the shares that have been asked for over it of its end
 }
 
 type contextKey int
@@ -124,11 +125,11 @@ func (s *server) connState(c net.Conn, state http.ConnState) {
 		return
 	}
 	st.mu.Lock()
-	shares := st.shares
-	st.shares = nil
+	joined := st.joined
+	st.joined = nil
 	st.mu.Unlock()
-	for _, share := range shares {
-		share.leave(st)
+	for _, leave := range joined {
+		leave()
 	}
 	s.open.Done()
 }
@@ -150,18 +151,27 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // refuse answers with an error and closes the connection.
-func refuse(w http.ResponseWriter, e *couch.Error) {
+func refuse(w http.ResponseWriter, err error) {
+	e := couch.AsError(err)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Connection", "close")
-	w.WriteHeader(e.Status)
+	retryHeader(w, err).WriteHeader(e.Status)
 	_ = json.NewEncoder(w).Encode(e)
+}
+
+// retryHeader adds Retry-After for an error that asks to wait.
+func retryHeader(w http.ResponseWriter, err error) http.ResponseWriter {
+	if after := couch.RetryAfter(err); after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(after.Seconds()+0.999)))
+	}
+	return w
 }
 
 // add makes a share reachable. Errors: 412 if it is already.
 func (s *server) add(share *Share) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.shares[share.id] != nil {
+	if is := s.shares[share.id]; is != nil && is.ctx.Err() == nil { // one that has expired is there to say so
 		return &couch.Error{Status: http.StatusPreconditionFailed, Code: "already_shared", Reason: "This database is shared already, as " + share.id + "."}
 	}
 	s.shares[share.id] = share

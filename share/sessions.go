@@ -6,11 +6,14 @@ import (
 	"time"
 )
 
-// Limits on the sessions a mailbox remembers.
+// Limits on the sessions a mailbox remembers, so that no flood of signals, however
+// well signed, takes much memory, and none of one peer keeps out the others.
 const (
-	sessionIdle = time.Hour // then a session is over, and forgotten
-	maxSessions = 10_000
-	maxHeld     = 64 // signals that wait for an earlier one of their session
+	sessionIdle     = time.Hour // then a session is over, and forgotten
+	maxSessions     = 10_000
+	maxPeerSessions = 2_000   // of one sender
+	maxHeld         = 64      // signals that wait for an earlier one of their session
+	maxHeldBytes    = 4 << 20 // of their payloads, in all sessions
 )
 
 // sessions puts incoming signals into order, and refuses those seen before. A
@@ -18,8 +21,11 @@ const (
 // are numbered, so that a hub that tells them out of order (a cluster may) or
 // twice does no harm. It is not safe for concurrent use.
 type sessions struct {
-	in  map[sessionKey]*inSession
-	out map[sessionKey]*outSession
+	in    map[sessionKey]*inSession
+	out   map[sessionKey]*outSession
+	peers map[string]int // how many of in are of a peer
+	held  int            // bytes of payloads that are held
+	swept time.Time      // when begin last made room
 }
 
 type sessionKey struct{ address, session string }
@@ -42,17 +48,10 @@ func (s *sessions) accept(sig Signal, seq uint64, keys Keys, now time.Time) ([]S
 	key := sessionKey{sig.From, sig.Session}
 	in := s.in[key]
 	if in == nil {
-		if len(s.in) >= maxSessions {
-			s.forget(now, 2*signalAge) // what could be replayed from these is stale
+		var err error
+		if in, err = s.begin(key, now); err != nil {
+			return nil, err
 		}
-		if len(s.in) >= maxSessions {
-			return nil, errors.New("too many sessions")
-		}
-		in = &inSession{held: map[uint64]Signal{}}
-		if s.in == nil {
-			s.in = map[sessionKey]*inSession{}
-		}
-		s.in[key] = in
 	}
 	in.used, in.keys = now, keys
 	if _, dup := in.held[seq]; seq < in.next || dup {
@@ -61,7 +60,11 @@ func (s *sessions) accept(sig Signal, seq uint64, keys Keys, now time.Time) ([]S
 	if seq >= in.next+maxHeld {
 		return nil, fmt.Errorf("number %d is too far ahead", seq)
 	}
+	if seq > in.next && s.held+len(sig.Payload) > maxHeldBytes {
+		return nil, errors.New("too much waits for earlier signals")
+	}
 	in.held[seq] = sig
+	s.held += len(sig.Payload)
 	var ready []Signal
 	for {
 		next, ok := in.held[in.next]
@@ -69,9 +72,30 @@ func (s *sessions) accept(sig Signal, seq uint64, keys Keys, now time.Time) ([]S
 			return ready, nil
 		}
 		delete(in.held, in.next)
+		s.held -= len(next.Payload)
 		in.next++
 		ready = append(ready, next)
 	}
+}
+
+// begin makes room for a session that others began.
+func (s *sessions) begin(key sessionKey, now time.Time) (*inSession, error) {
+	peer := peerOf(key.address)
+	full := func() bool { return len(s.in) >= maxSessions || s.peers[peer] >= maxPeerSessions }
+	if full() && now.Sub(s.swept) >= time.Second { // not for every signal of a flood
+		s.swept = now
+		s.forget(now, 2*signalAge) // what could be replayed from these is stale
+	}
+	if full() {
+		return nil, errors.New("too many sessions")
+	}
+	if s.in == nil {
+		s.in, s.peers = map[sessionKey]*inSession{}, map[string]int{}
+	}
+	in := &inSession{held: map[uint64]Signal{}}
+	s.in[key] = in
+	s.peers[peer]++
+	return in, nil
 }
 
 // number returns the number of the next signal to an address in a session.
@@ -102,8 +126,15 @@ func (s *sessions) keysOf(address, session string) (Keys, bool) {
 // forget drops sessions that nothing has come or gone in for so long.
 func (s *sessions) forget(now time.Time, idle time.Duration) {
 	for k, in := range s.in {
-		if now.Sub(in.used) > idle {
-			delete(s.in, k)
+		if now.Sub(in.used) <= idle {
+			continue
+		}
+		for _, sig := range in.held {
+			s.held -= len(sig.Payload)
+		}
+		delete(s.in, k)
+		if s.peers[peerOf(k.address)]--; s.peers[peerOf(k.address)] == 0 {
+			delete(s.peers, peerOf(k.address))
 		}
 	}
 	for k, out := range s.out {

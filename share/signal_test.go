@@ -2,6 +2,7 @@ package share
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -152,7 +153,7 @@ func TestSessionLimits(t *testing.T) {
 		t.Error("held too far ahead")
 	}
 	for i := range maxSessions {
-		_, _ = s.accept(Signal{From: "f", Session: string(rune(i))}, 0, Keys{}, now)
+		_, _ = s.accept(Signal{From: fmt.Sprint("f", i%5), Session: fmt.Sprint(i)}, 0, Keys{}, now)
 	}
 	if _, err := s.accept(Signal{From: "g"}, 0, Keys{}, now); err == nil {
 		t.Error("no limit on sessions")
@@ -161,8 +162,35 @@ func TestSessionLimits(t *testing.T) {
 		t.Errorf("idle sessions still count: %v", err)
 	}
 	s.forget(now.Add(3*time.Hour), sessionIdle)
-	if len(s.in) != 0 {
-		t.Errorf("%d sessions remembered", len(s.in))
+	if len(s.in) != 0 || len(s.peers) != 0 || s.held != 0 {
+		t.Errorf("%d sessions of %d peers remembered", len(s.in), len(s.peers))
+	}
+	// One peer's flood does not keep out another.
+	for i := range maxSessions {
+		_, _ = s.accept(Signal{From: "flood.i", Session: fmt.Sprint(i)}, 0, Keys{}, now)
+	}
+	if _, err := s.accept(Signal{From: "flood.j", Session: "x"}, 0, Keys{}, now); err == nil || len(s.in) != maxPeerSessions {
+		t.Errorf("%d sessions of one peer, %v", len(s.in), err)
+	}
+	if _, err := s.accept(Signal{From: "good"}, 0, Keys{}, now); err != nil {
+		t.Error(err)
+	}
+	// What waits for an earlier signal is bounded over all sessions; what does not wait gets through.
+	large := Signal{From: "hoarder", Payload: make([]byte, maxPayload)}
+	for i := range 1000 {
+		large.Session = fmt.Sprint(i)
+		_, _ = s.accept(large, 1, Keys{}, now)
+	}
+	if s.held > maxHeldBytes {
+		t.Errorf("%d bytes are held", s.held)
+	}
+	large.Session = "0"
+	if ready, err := s.accept(large, 0, Keys{}, now); err != nil || len(ready) != 2 {
+		t.Errorf("%d, %v", len(ready), err)
+	}
+	s.forget(now.Add(3*time.Hour), sessionIdle)
+	if len(s.in) != 0 || s.held != 0 {
+		t.Errorf("%d sessions with %d bytes remembered", len(s.in), s.held)
 	}
 }
 

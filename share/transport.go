@@ -32,7 +32,7 @@ type Conn interface {
 	// Peer returns the address of the other end, which the transport has verified
 	// (it is the Signal.From of its signed messages).
 	Peer() string
-	// Route tells how the packets travel at the moment: "host", "srflx", "relay" or, without WebRTC, "tcp", "websocket", "memory".
+	// Route tells how the packets travel at the moment: "host", "srflx", "relay" or, without WebRTC, "hub", "tcp", "websocket", "memory".
 	Route() string
 }
 

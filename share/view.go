@@ -31,37 +31,16 @@ func (s oneStore) Open(_ context.Context, name string) (couch.DB, error) {
 var errOwner = couch.Forbidden("Only the owner of a shared database may do this.")
 
 // A view is a shared database as its openers may see and use it. It repeats what
-// authorize decides from the request, so that no way of writing slips past it. Reads pass
-// through.
+// authorize decides from the request, so that no way of writing slips past it. What
+// may be read is its database's business: see [filtered].
 type view struct {
-	couch.DB
-	access Access
-	locals locals
-}
-
-// BulkDocs refuses what openers may not write, and writes the rest.
-func (v *view) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOptions) ([]couch.WriteResult, error) {
-	results := make([]couch.WriteResult, len(docs))
-	var allowed []*couch.Doc
-	var at []int // where the results of allowed belong
-	for i, d := range docs {
-		if err := v.writable(d.ID); err != nil {
-			results[i] = couch.WriteResult{ID: d.ID, Err: err}
-			continue
-		}
-		allowed, at = append(allowed, d), append(at, i)
-	}
-	if len(allowed) == 0 {
-		return results, nil
-	}
-	written, err := v.DB.BulkDocs(ctx, allowed, o)
-	if err != nil {
-		return nil, err
-	}
-	for i, r := range written {
-		results[at[i]] = r
-	}
-	return results, nil
+	couch.DB  // what of it is seen
+	access    Access
+	locals    locals
+	owner     couch.DB // all of it
+	onWrite   func(context.Context, Write) error
+	onRefused func(peer string, writes []RefusedWrite)
+	ledger    *ledger // nil: who writes what is not remembered
 }
 
 func (v *view) writable(id string) *couch.Error {

@@ -26,6 +26,9 @@ const (
 	SharePrefix  = "share:"
 	SignalPrefix = "signal:"
 	Version      = 1
+	// UserLocal begins the id of a _local document by which a Loveseat hub tells
+	// its users who a peer belongs to, {"user":NAME}; the peer id follows. It cannot be written.
+	UserLocal = "loveseat-user-"
 )
 
 // Limits on what a stranger can put into the hub.

@@ -20,6 +20,18 @@ const (
 	ReadOnly  Access = "read"       // read and pull
 )
 
+// Admission says who may open a share. What a reader does not know it takes for
+// some other condition: the sharer decides.
+type Admission string
+
+// How openers are admitted.
+const (
+	Open     Admission = "open"     // all peers of the hub
+	Listed   Admission = "listed"   // those the sharer has listed
+	Approval Admission = "approval" // the sharer is asked
+	Invited  Admission = "invite"   // who has an invite
+)
+
 // Share is the document "share:<id>".
 type Share struct {
 	Type      string          `json:"type"` // "share"
@@ -36,6 +48,10 @@ type Share struct {
 	UpdateSeq string          `json:"update_seq"`
 	Published string          `json:"published"` // of this revision
 	Expires   string          `json:"expires"`
+	Admission Admission       `json:"admission,omitempty"` // "": open
+	Filtered  bool            `json:"filtered,omitempty"`  // a selector or document ids limit what is seen
+	Until     string          `json:"until,omitempty"`     // when the share itself ends; "": it does not
+	Succeeds  []Succession    `json:"succeeds,omitempty"`  // whom the peer was before: see Predecessors
 	Signature []byte          `json:"signature,omitempty"`
 }
 
@@ -82,6 +98,13 @@ func (s *Share) check() error {
 		return errors.New("info is too long")
 	case s.Access != ReadWrite && s.Access != ReadOnly:
 		return fmt.Errorf("unknown access mode %q", s.Access)
+	case len(s.Admission) > 32:
+		return errors.New("malformed share document")
+	}
+	if s.Until != "" {
+		if _, err := ParseTime(s.Until); err != nil {
+			return err
+		}
 	}
 	published, expires, err := s.Lease()
 	if err == nil && expires.Sub(published) > MaxLease {
