@@ -111,10 +111,10 @@ func TestWriterIsPaused(t *testing.T) {
 	defer stop()
 	must(t, a.SetWriteDeadline(time.Now().Add(500*time.Millisecond)))
 	n, err := a.Write(make([]byte, 64<<20)) // nobody reads
-	if !errors.Is(err, os.ErrDeadlineExceeded) || n > receiveBuffer+highWater+messageSize {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n > receiveBuffer+maxWater+messageSize {
 		t.Errorf("wrote %d bytes, %v", n, err)
 	}
-	if q := a.buffered(); q > highWater+messageSize {
+	if q := a.buffered(); q > maxWater+messageSize {
 		t.Errorf("%d bytes are queued", q)
 	}
 }

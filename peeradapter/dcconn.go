@@ -20,9 +20,6 @@ const (
 	messageSize = 28 * 1156
 	// readSize is the largest message that we take: a shorter buffer would lose it.
 	readSize = 64 << 10
-	// A writer waits while more than highWater bytes are queued, until lowWater are.
-	highWater = 2 * receiveBuffer // what is in flight, and as much again
-	lowWater  = receiveBuffer
 )
 
 // A dcConn is a net.Conn over one ordered, reliable, detached data channel. It
@@ -45,6 +42,7 @@ type dcConn struct {
 	readTill   time.Time // zero: never
 
 	writeMu   sync.Mutex // one writer at a time
+	water     waterMark
 	low       chan struct{}
 	writeTill deadline
 
@@ -66,7 +64,8 @@ func newDCConn(dc *webrtc.DataChannel, local, remote net.Addr) (*dcConn, error) 
 		buf: make([]byte, readSize), low: make(chan struct{}, 1), writeTill: newDeadline(),
 		ended: make(chan struct{}),
 	}
-	dc.SetBufferedAmountLowThreshold(lowWater)
+	c.water = newWaterMark(dc)
+	dc.SetBufferedAmountLowThreshold(maxWater / 2)
 	dc.OnBufferedAmountLow(c.wakeWriter)
 	return c, nil
 }
@@ -184,7 +183,7 @@ func (c *dcConn) writeError() error {
 	return c.err
 }
 
-// awaitRoom waits until less than highWater bytes are queued.
+// awaitRoom waits until there is room in the queue.
 func (c *dcConn) awaitRoom() error {
 	passed := c.writeTill.passed()
 	for {
@@ -195,8 +194,12 @@ func (c *dcConn) awaitRoom() error {
 			return os.ErrDeadlineExceeded
 		default:
 		}
-		if c.buffered() < highWater {
+		if !c.water.reached(c.written.Load(), c.buffered()) {
 			return nil
+		}
+		low := c.water.high / 2
+		if c.setLowWater(low); c.buffered() <= low {
+			continue // without an event: it came before the threshold
 		}
 		select {
 		case <-c.ended:

@@ -5,21 +5,21 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/transport/v4"
 	"github.com/pion/webrtc/v4"
 )
 
 // How long a connection may be silent: ICE asks for a sign of life every
-// second, calls the peer disconnected after iceDisconnected without one and
-// failed iceFailed later. Failed connections are dropped at once.
+// iceKeepAlive and calls the peer disconnected after iceDisconnected without one; then
+// the path is restarted until the peer is lost, see icePath. (After iceFailed more ICE gives up itself.)
 const (
-	iceKeepAlive    = time.Second
+	iceKeepAlive    = 2 * time.Second
 	iceDisconnected = 3 * time.Second
-	iceFailed       = 4 * time.Second
+	iceFailed       = pathGone
 )
 
 // How long a direct path may take to be found before one through a NAT or a
@@ -38,10 +38,21 @@ const (
 // The price is 15 MB/s at a round trip of 50 ms.
 const receiveBuffer = 768 << 10
 
-// An engine makes peer connections that share a certificate and settings.
+const (
+	// sctpRTOMax bounds how long a transfer rests after its path has come back. (60 s is the standard's.)
+	sctpRTOMax = 2 * time.Second
+	// iceChecks is how often a candidate pair is tried, every 200 ms: as long as a negotiation lasts.
+	iceChecks = 75
+)
+
+// An engine makes peer connections that share a certificate, settings and, if
+// Config.UDPPort says so, their UDP port.
 type engine struct {
 	api         *webrtc.API
 	certificate webrtc.Certificate
+	net         transport.Net
+	filter      *filter
+	port        *portMux // nil: a port for each connection
 }
 
 func newEngine(c *Config) (*engine, error) {
@@ -53,35 +64,55 @@ func newEngine(c *Config) (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peeradapter: making a certificate: %w", err)
 	}
-	s, err := settings(c)
-	if err != nil {
+	e := &engine{certificate: *cert, net: c.net}
+	if e.net == nil {
+		if e.net, err = newNetwork(); err != nil {
+			return nil, err
+		}
+	}
+	if e.filter, err = newFilter(c.Interfaces, c.Networks); err != nil {
 		return nil, err
 	}
-	// Without interceptors, which are for audio and video and have goroutines.
-	return &engine{webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(&interceptor.Registry{})), *cert}, nil
+	s := e.settings(c)
+	if c.UDPPort != 0 {
+		if e.port, err = newPortMux(e.net, e.filter, c.UDPPort, loggerFactory{c.Logger}); err != nil {
+			return nil, err
+		}
+		s.SetICEUDPMux(e.port)
+	}
+	// Without codecs and interceptors, which are for audio and video and cost memory and goroutines.
+	s.DisableMediaEngineCopy(true)
+	e.api = webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&webrtc.MediaEngine{}), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	return e, nil
 }
 
-func settings(c *Config) (webrtc.SettingEngine, error) {
+// close gives the UDP port back. There are no connections any more.
+func (e *engine) close() {
+	if e.port != nil {
+		_ = e.port.Close()
+	}
+}
+
+func (e *engine) settings(c *Config) webrtc.SettingEngine {
 	var s webrtc.SettingEngine
 	s.LoggerFactory = loggerFactory{c.Logger}
 	s.DetachDataChannels()
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	s.SetIncludeLoopbackCandidate(true)                                        // peers on one host, also on one without a network
-	s.SetIPFilter(func(ip net.IP) bool { return !ip.Equal(net.IPv6loopback) }) // which would be one socket more for nothing
+	s.SetIncludeLoopbackCandidate(true) // peers on one host, also on one without a network
+	s.SetInterfaceFilter(e.filter.keepInterface)
+	s.SetIPFilter(e.filter.keepIP)
 	s.SetICETimeouts(iceDisconnected, iceFailed, iceKeepAlive)
 	s.SetSrflxAcceptanceMinWait(srflxWait)
 	s.SetPrflxAcceptanceMinWait(prflxWait)
 	s.SetRelayAcceptanceMinWait(relayWait)
 	s.SetSCTPMaxReceiveBufferSize(receiveBuffer)
+	s.SetSCTPRTOMax(sctpRTOMax)
+	s.SetICEMaxBindingRequests(iceChecks)
 	s.EnableSctpSnap(true)
 	s.SetDTLSInsecureSkipHelloVerify(true) // the handshake starts only after ICE has verified the address
-	network, err := newNetwork()
-	if err != nil {
-		return s, err
-	}
-	s.SetNet(network)
-	return s, nil
+	s.SetNet(e.net)
+	return s
 }
 
 // newPeerConnection makes a peer connection that uses the given STUN and TURN

@@ -36,6 +36,9 @@ func Join(ctx context.Context, hub *kivik.DB, o Options) (*share.Peer, error) {
 	if ice := newHubICE(hub); ice != nil && o.WebRTC.ICEServers == nil {
 		o.WebRTC.ICEServers = ice.get
 	}
+	if o.WebRTC.Relay.Hub == "" {
+		o.WebRTC.Relay.Hub = hubURL(hub)
+	}
 	return share.Join(ctx, hub, share.Config{
 		Identity: o.Identity, HubURL: o.HubURL, Lease: o.Lease, Logger: o.Logger,
 		NewTransport: func(s share.Signaler) (share.Transport, error) { return New(o.WebRTC, s) },

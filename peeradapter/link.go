@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -12,42 +13,59 @@ import (
 )
 
 const (
-	keepAlive  = 5 * time.Second  // how often the peer is asked whether it still listens
-	silence    = 10 * time.Second // without an answer or any progress it is lost
-	drainLimit = 2 * time.Second  // how long closing waits for the peer to take what was written
+	keepAlive  = 5 * time.Second // how often the peer is asked whether it still listens
+	silence    = 9 * time.Second // without an answer or any progress it is lost
+	drainLimit = 2 * time.Second // how long closing waits for the peer to take what was written
 )
 
-// A link is a connection to a peer: a peer connection and the streams in its data channel.
+// A link is a connection to a peer: a carrier, and the streams in it.
 type link struct {
 	peer     string
 	incoming bool // the peer has offered it
-	pc       *webrtc.PeerConnection
-	conn     *dcConn
+	conn     carrier
+	pc       *webrtc.PeerConnection // nil: it is not WebRTC
+	path     *icePath               // the same
 	session  *yamux.Session
 	since    time.Time
 
 	endOnce sync.Once
 	ending  chan struct{} // closed when err is set
 	err     error         // why it ends; nil: closed here
-	gone    chan struct{} // closed when the association has ended
 	done    chan struct{} // closed when everything is released
 	slots   chan struct{} // one for each stream that the peer has opened
+	welcome atomic.Bool   // who serves has let the peer in: see wires
+
+	keepAlive, silence time.Duration // see watch
+	pinged             atomic.Int64  // round trip of the last ping, in nanoseconds; 0: none was answered yet
+
+	betterOnce sync.Once
+	better     chan struct{} // closed when new streams take another link
 }
 
-// newLink takes over what n has negotiated. The one who offered is yamux's client.
-func newLink(n *negotiation, conn *dcConn) (*link, error) {
+// newLink multiplexes a carrier. The one who offered or dialled it is yamux's client.
+func newLink(peer string, incoming bool, conn carrier, c *yamux.Config) (*link, error) {
 	l := &link{
-		peer: n.peer, incoming: n.offer != nil, pc: n.pc, conn: conn, since: time.Now(),
-		ending: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{}), slots: make(chan struct{}, maxStreams),
+		peer: peer, incoming: incoming, conn: conn, since: time.Now(), keepAlive: keepAlive, silence: silence,
+		ending: make(chan struct{}), done: make(chan struct{}), better: make(chan struct{}), slots: make(chan struct{}, maxStreams),
 	}
 	newSession := yamux.Client
-	if l.incoming {
+	if incoming {
 		newSession = yamux.Server
 	}
 	var err error
-	if l.session, err = newSession(&framer{dcConn: conn}, muxConfig(n.config.Logger)); err != nil {
+	l.session, err = newSession(&framer{carrier: conn}, c)
+	return l, err
+}
+
+// newDCLink takes over what n has negotiated.
+func newDCLink(n *negotiation, conn *dcConn) (*link, error) {
+	gone := make(chan struct{})
+	l, err := newLink(n.peer, n.offer != nil, &dcCarrier{conn, n.pc, gone}, muxConfig(n.config.Logger))
+	if err != nil {
 		return nil, err
 	}
+	l.pc = n.pc
+	l.path = newPath(n, l)
 	n.pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		switch s {
 		case webrtc.PeerConnectionStateFailed:
@@ -57,7 +75,7 @@ func newLink(n *negotiation, conn *dcConn) (*link, error) {
 		}
 	})
 	n.pc.SCTP().OnClose(func(error) {
-		close(l.gone)
+		close(gone)
 		l.end(ErrPeerClosed)
 	})
 	return l, nil
@@ -89,6 +107,9 @@ func (l *link) run(accept func(*stream)) {
 	defer close(l.done)
 	var wg sync.WaitGroup
 	wg.Go(l.watch)
+	if l.path != nil {
+		wg.Go(l.path.run)
+	}
 	wg.Go(func() { l.acceptAll(accept) })
 	select {
 	case <-l.ending:
@@ -99,26 +120,11 @@ func (l *link) run(accept func(*stream)) {
 		l.conn.fail(l.err)
 	}
 	_ = l.session.Close()
-	l.linger()
-	_ = l.pc.GracefulClose()
-	wg.Wait()
-}
-
-// linger lets the one who closes the link deliver what was written, and the
-// other wait for the association's end: pion needs 400 ms to close an
-// association that was aborted, which who closes should not wait for.
-func (l *link) linger() {
 	limit := time.NewTimer(drainLimit)
 	defer limit.Stop()
-	switch {
-	case l.err == nil:
-		l.conn.drain(goAway, limit.C, l.gone)
-	case errors.Is(l.err, ErrPeerClosed):
-		select {
-		case <-l.gone:
-		case <-limit.C:
-		}
-	}
+	l.conn.linger(l.err, limit.C)
+	l.conn.release()
+	wg.Wait()
 }
 
 func (l *link) acceptAll(accept func(*stream)) {
@@ -135,7 +141,7 @@ func (l *link) acceptAll(accept func(*stream)) {
 // as a frozen browser tab: no answer to a ping, and nothing else that moves. (On
 // a slow path a ping waits behind megabytes.)
 func (l *link) watch() {
-	tick := time.NewTicker(keepAlive)
+	tick := time.NewTicker(l.keepAlive)
 	defer tick.Stop()
 	var pong <-chan struct{} // nil: no ping is under way
 	last, moved := time.Now(), l.conn.moved()
@@ -151,12 +157,12 @@ func (l *link) watch() {
 			continue
 		case <-tick.C:
 		}
-		if now := l.conn.moved(); now != moved {
-			last, moved = time.Now(), now
-		}
-		if time.Since(last) > silence {
+		switch now := l.conn.moved(); {
+		case now != moved || l.path != nil && l.path.broken.Load():
+			last, moved = time.Now(), now // it lives: no need to ask
+		case time.Since(last) > l.silence:
 			l.end(ErrPeerLost)
-		} else if pong == nil {
+		case pong == nil:
 			pong = l.ping()
 		}
 	}
@@ -167,7 +173,9 @@ func (l *link) ping() <-chan struct{} {
 	pong := make(chan struct{})
 	go func() {
 		defer close(pong)
-		_, _ = l.session.Ping()
+		if took, err := l.session.Ping(); err == nil {
+			l.pinged.Store(int64(took))
+		}
 	}()
 	return pong
 }

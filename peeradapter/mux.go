@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -28,9 +29,12 @@ func muxConfig(l *slog.Logger) *yamux.Config {
 	c.StreamOpenTimeout = 0
 	c.StreamCloseTimeout = 30 * time.Second
 	c.LogOutput = nil
-	c.Logger = log.New(slogWriter{l}, "", 0)
+	c.Logger = slogLogger(l)
 	return c
 }
+
+// slogLogger returns a logger of lines, for debugging.
+func slogLogger(l *slog.Logger) *log.Logger { return log.New(slogWriter{l}, "", 0) }
 
 // A slogWriter logs lines.
 type slogWriter struct{ log *slog.Logger }
@@ -43,6 +47,7 @@ func (w slogWriter) Write(line []byte) (int, error) {
 // yamux's frames have a header of version, type, flags (2), stream (4) and length (4 bytes).
 const (
 	frameHeader = 12
+	framePiece  = messageSize - frameHeader // of a stream's data that fills a message
 	typeData    = 0
 	typePing    = 2
 	typeGoAway  = 3
@@ -51,13 +56,13 @@ const (
 // goAway is the frame for "no more streams", sent by who closes.
 var goAway = []byte{0, typeGoAway, frameHeader - 1: 0}
 
-// A framer is what lies between yamux and the data channel. It sends each frame
+// A framer is what lies between yamux and the carrier. It sends each frame
 // in one piece, where yamux writes the header of a data frame and its body one
 // after the other; and it counts pings, for each of which yamux starts a goroutine.
 type framer struct {
-	*dcConn
-	buf  [messageSize]byte
-	held int // bytes of a header in buf
+	carrier
+	buf  *[messageSize]byte // holds a header; nil: none
+	held int                // bytes of it
 
 	header [frameHeader]byte // being read
 	have   int               // bytes of it
@@ -68,7 +73,7 @@ type framer struct {
 
 // Read reads frames for yamux and fails with ErrFlood if there are too many pings.
 func (f *framer) Read(p []byte) (int, error) {
-	n, err := f.dcConn.Read(p)
+	n, err := f.carrier.Read(p)
 	if err == nil && !f.inspect(p[:n]) {
 		f.fail(ErrFlood)
 		return 0, ErrFlood
@@ -109,26 +114,31 @@ func (f *framer) flooded() bool {
 	return f.pings > maxPings
 }
 
+// messagePool has what framers hold headers in: an idle peer needs none.
+var messagePool = sync.Pool{New: func() any { return new([messageSize]byte) }}
+
 func (f *framer) Write(p []byte) (int, error) {
 	if f.held == 0 && startsData(p) {
+		f.buf = messagePool.Get().(*[messageSize]byte)
 		f.held = copy(f.buf[:], p)
 		return len(p), nil
 	}
 	if f.held == 0 {
-		return f.dcConn.Write(p)
+		return f.carrier.Write(p)
 	}
 	first := copy(f.buf[f.held:], p)
-	_, err := f.dcConn.Write(f.buf[:f.held+first])
-	f.held = 0
+	_, err := f.carrier.Write(f.buf[:f.held+first])
+	messagePool.Put(f.buf)
+	f.buf, f.held = nil, 0
 	if err != nil || first == len(p) {
 		return first, err
 	}
-	n, err := f.dcConn.Write(p[first:])
+	n, err := f.carrier.Write(p[first:])
 	return first + n, err
 }
 
-// Close stops reading and writing, but leaves the channel open: a closed one
-// does not tell what the peer has acknowledged, see link.linger.
+// Close stops reading and writing, but leaves the connection open: a closed
+// channel does not tell what the peer has acknowledged, see carrier.linger.
 func (f *framer) Close() error {
 	f.fail(net.ErrClosed)
 	return nil

@@ -27,7 +27,9 @@ const (
 // goroutine in run owns all of it but the channels, into which others put events.
 type negotiation struct {
 	peer, session string
-	self          string   // our address, if known
+	self          string // our address, if known
+	of            string // the session of the connection that this is an ICE restart of; "": none
+	transport     *Transport
 	offer         *inbound // the offer to answer; nil: we are offering
 	config        *Config
 	engine        *engine
@@ -43,11 +45,13 @@ type negotiation struct {
 	gathered chan *webrtc.ICECandidate // nil: the end
 	states   chan webrtc.PeerConnectionState
 	opened   chan *webrtc.DataChannel
+	woken    <-chan struct{} // of a restart: the state of ICE has changed
 
 	pc        *webrtc.PeerConnection
 	ours      share.Signal // our offer or answer
 	delivered bool         // it was sent
 	described bool         // the peer's is set
+	able      bool         // the peer knows restarts
 	early     []webrtc.ICECandidateInit
 	taken     int // candidates of the peer
 }
@@ -55,7 +59,7 @@ type negotiation struct {
 func (t *Transport) newNegotiation(peer, session string, offer *inbound) *negotiation {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	return &negotiation{
-		ctx: ctx, cancel: cancel, time: t.now(),
+		ctx: ctx, cancel: cancel, time: t.now(), transport: t, able: offer != nil && offer.Restarts,
 		peer: peer, session: session, offer: offer, config: &t.config, engine: t.engine, sender: t.signaler,
 		inbox: make(chan inbound, maxCandidates), resend: make(chan struct{}, 1),
 		outbox: make(chan share.Signal, maxCandidates), sent: make(chan error, maxCandidates),
@@ -107,7 +111,7 @@ func (n *negotiation) negotiate(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLink(n, conn)
+	return newDCLink(n, conn)
 }
 
 // open makes the peer connection, whose events go into our channels.
@@ -119,9 +123,10 @@ func (n *negotiation) open(ctx context.Context) error {
 	if n.pc, err = n.engine.newPeerConnection(servers, n.config.RelayOnly); err != nil {
 		return err
 	}
-	n.pc.OnICECandidate(func(c *webrtc.ICECandidate) { put(n.gathered, c) })
-	n.pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) { put(n.states, s) })
-	onOpen := func(dc *webrtc.DataChannel) { dc.OnOpen(func() { put(n.opened, dc) }) }
+	gathered, states, opened := n.gathered, n.states, n.opened // the peer connection must not keep all of n
+	n.pc.OnICECandidate(func(c *webrtc.ICECandidate) { put(gathered, c) })
+	n.pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) { put(states, s) })
+	onOpen := func(dc *webrtc.DataChannel) { dc.OnOpen(func() { put(opened, dc) }) }
 	if n.offer != nil {
 		n.pc.OnDataChannel(onOpen)
 		return nil
@@ -153,14 +158,21 @@ func (n *negotiation) describe(ctx context.Context) error {
 		return err
 	}
 	n.gatherFor(ctx, gatherGrace)
-	n.ours = n.signal(d.Type.String(), message{SDP: n.pc.LocalDescription().SDP, Time: n.time})
+	kind := d.Type.String()
+	if n.of != "" && n.offer == nil {
+		kind = kindRestart
+	}
+	n.ours = n.signal(kind, message{SDP: n.pc.LocalDescription().SDP, Time: n.time, Of: n.of, Restarts: true})
 	put(n.outbox, n.ours)
 	return nil
 }
 
 func (n *negotiation) description() (webrtc.SessionDescription, error) {
 	if n.offer == nil {
-		return n.pc.CreateOffer(nil)
+		if err := n.retract(); err != nil {
+			return webrtc.SessionDescription{}, err
+		}
+		return n.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: n.of != ""})
 	}
 	if err := n.setRemote(webrtc.SDPTypeOffer, n.offer.SDP); err != nil {
 		return webrtc.SessionDescription{}, err
@@ -184,7 +196,7 @@ func (n *negotiation) gatherFor(ctx context.Context, d time.Duration) {
 	}
 }
 
-// connect exchanges candidates until the channel is open.
+// connect exchanges candidates until the channel is open or, in a restart, there is a path (nil).
 func (n *negotiation) connect(ctx context.Context) (*webrtc.DataChannel, error) {
 	var batch []webrtc.ICECandidateInit
 	var flush <-chan time.Time
@@ -209,6 +221,10 @@ func (n *negotiation) connect(ctx context.Context) (*webrtc.DataChannel, error) 
 		case <-flush:
 			put(n.outbox, n.signal(kindCandidate, message{Candidates: batch}))
 			batch, flush = nil, nil
+		case <-n.woken:
+			if n.described && n.onPath() {
+				return nil, nil
+			}
 		case <-n.resend:
 			put(n.outbox, n.ours)
 		case err = <-n.sent:
@@ -227,6 +243,7 @@ func (n *negotiation) receive(in inbound) error {
 	n.delivered = true // whatever Send says of it
 	switch {
 	case in.Kind == kindAnswer && n.offer == nil && !n.described:
+		n.able = in.Restarts
 		return n.setRemote(webrtc.SDPTypeAnswer, in.SDP)
 	case in.Kind == kindCandidate:
 		n.addCandidates(in.Candidates)
@@ -263,6 +280,12 @@ func (n *negotiation) addCandidates(list []webrtc.ICECandidateInit) {
 	}
 }
 
+// onPath reports whether ICE has chosen a path since it was restarted.
+func (n *negotiation) onPath() bool {
+	pair, err := iceOf(n.pc).GetSelectedCandidatePair()
+	return err == nil && pair != nil
+}
+
 // stage tells how far the negotiation is.
 func (n *negotiation) stage() Stage {
 	switch {
@@ -293,7 +316,7 @@ func checkChannel(dc *webrtc.DataChannel) error {
 }
 
 func (n *negotiation) signal(kind string, m message) share.Signal {
-	return share.Signal{To: n.peer, Session: n.session, Kind: kind, Payload: m.payload()}
+	return signal(n.peer, n.session, kind, m)
 }
 
 // sendAll sends the outbox in order, beside connect, so that a slow hub does not

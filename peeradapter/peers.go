@@ -20,9 +20,11 @@ const byeTimeout = 3 * time.Second
 
 // A peer is what the transport knows of one address. All of it is guarded by Transport.mu.
 type peer struct {
-	link    *link    // live, or nil
-	attempt *attempt // under way, or nil: at most one, whoever began it
-	offered int64    // the time in its last offer: earlier ones are stale
+	link     *link     // direct and live, or nil
+	relay    *link     // through the hub, or nil
+	attempt  *attempt  // to make link, or nil: at most one, whoever began it
+	relaying *relayTry // to make relay, or nil
+	offered  int64     // the time in its last offer: earlier ones are stale
 }
 
 // An attempt makes a link, by one negotiation or, when another takes its place, several.
@@ -41,25 +43,64 @@ func (t *Transport) connect(ctx context.Context, addr string) (*link, error) {
 	for {
 		t.mu.Lock()
 		p := t.peer(addr)
-		if l := p.link; l != nil && l.alive() {
+		if l := p.live(); l != nil {
 			t.mu.Unlock()
 			return l, nil
+		}
+		if t.relay != nil && t.relay.Mode == RelayHub {
+			r := t.relayTo(p, addr, nil)
+			t.mu.Unlock()
+			return r.wait(ctx)
 		}
 		joined := p.attempt != nil && p.attempt.incoming()
 		if p.attempt == nil {
 			t.start(p, t.newNegotiation(addr, rand.Text(), nil))
 		}
 		a := p.attempt
+		r := t.relayTo(p, addr, a)
 		t.mu.Unlock()
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if a.err == nil || !joined {
-			return a.link, a.err
+		l, err := first(ctx, a, r)
+		if err == nil || ctx.Err() != nil || !joined {
+			return l, err
 		}
 		// The peer's own attempt failed: make ours.
+	}
+}
+
+// first returns the link of a or, where there is no direct path, of r, which may be nil.
+func first(ctx context.Context, a *attempt, r *relayTry) (*link, error) {
+	if r == nil {
+		r = &relayTry{} // is never done
+	}
+	select {
+	case <-a.done:
+	case <-r.done:
+		if r.err == nil {
+			return r.link, nil
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if a.err == nil || r.done == nil {
+		return a.link, a.err
+	}
+	if l, err := r.wait(ctx); err == nil {
+		return l, nil
+	}
+	return nil, a.err
+}
+
+func (r *relayTry) wait(ctx context.Context) (*link, error) {
+	select {
+	case <-r.done:
+		return r.link, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
@@ -79,7 +120,7 @@ func (t *Transport) forgetIdle() {
 		return
 	}
 	for addr, p := range t.peers {
-		if p.link == nil && p.attempt == nil {
+		if p.link == nil && p.attempt == nil && p.relay == nil && p.relaying == nil {
 			delete(t.peers, addr)
 		}
 	}
@@ -142,6 +183,9 @@ func (t *Transport) settle(p *peer, a *attempt, n *negotiation, l *link, err err
 	old := p.link
 	if l != nil {
 		p.link = l
+		if p.relay != nil {
+			p.relay.supersede()
+		}
 	}
 	closed := t.closed
 	t.mu.Unlock()
@@ -152,7 +196,7 @@ func (t *Transport) settle(p *peer, a *attempt, n *negotiation, l *link, err err
 		if old != nil {
 			old.end(ErrReplaced)
 		}
-		t.emit(PeerEvent{Peer: l.peer, State: Connected, Route: l.route()})
+		t.emit(l, Connected)
 		t.wg.Go(func() { t.serve(l) })
 	}
 	close(a.done)

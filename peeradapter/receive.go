@@ -4,6 +4,10 @@ import "github.com/loveseat-db/loveseat/share"
 
 // receive takes a signal from the signaler. It does not wait.
 func (t *Transport) receive(s share.Signal) {
+	if s.Kind == kindRelay {
+		t.receiveRelay(s)
+		return
+	}
 	in, err := readSignal(s)
 	if err != nil {
 		t.config.Logger.Debug("signal refused", "from", s.From, "kind", s.Kind, "err", err)
@@ -14,13 +18,19 @@ func (t *Transport) receive(s share.Signal) {
 	if t.closed {
 		return
 	}
-	if in.Kind == kindOffer {
+	switch in.Kind {
+	case kindOffer:
 		t.receiveOffer(in)
+		return
+	case kindRestart:
+		t.receiveRestart(in)
 		return
 	}
 	p := t.peers[in.From]
 	if p != nil && p.attempt != nil && p.attempt.negotiation.session == in.Session {
 		put(p.attempt.negotiation.inbox, in)
+	} else if p != nil && p.link != nil && p.link.path != nil && p.link.path.receive(in) {
+		return
 	} else if in.Kind == kindCandidate {
 		t.early = append(t.early, in) // its offer may be still on its way
 		t.early = t.early[max(0, len(t.early)-maxEarly):]
@@ -40,7 +50,11 @@ func (t *Transport) receiveOffer(in inbound) {
 		put(a.negotiation.resend, struct{}{})
 		return
 	}
-	if reason := t.refuses(a); reason != "" {
+	reason := t.refuses(a)
+	if t.relay != nil && t.relay.Mode == RelayHub {
+		reason = hubOnly
+	}
+	if reason != "" {
 		t.refuse(in, reason)
 		return
 	}
@@ -77,12 +91,12 @@ func (t *Transport) refuses(a *attempt) string {
 	if t.listener == nil {
 		return "it shares nothing"
 	}
-	incoming, halfOpen := 0, 0
+	incoming, halfOpen := 0, t.answering
 	for _, p := range t.peers {
 		if p.attempt != nil && p.attempt.incoming() {
 			halfOpen++
 		}
-		if p.link != nil && p.link.incoming && p.link.alive() {
+		if l := p.live(); l != nil && l.incoming {
 			incoming++
 		}
 	}

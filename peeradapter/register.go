@@ -23,7 +23,8 @@ const (
 	// the URL of a hub database (http://[USER:PASSWORD@]HOST/hub) or a share link;
 	// its databases are the hub's live shares, by id or by a name that only one
 	// of them has. A client joins the hub at its first call, as a peer with a new
-	// identity, and leaves when it is closed.
+	// identity, and leaves when it is closed. Or it is the URL of databases that
+	// are served without a hub, see [Open]: "ws://HOST:PORT/#SECRET".
 	Driver = share.DriverName
 	// HTTPDriver is the kivik driver of any CouchDB-compatible server: the
 	// client of Loveseat's replication as a kivik driver. Its data source name
@@ -59,6 +60,13 @@ type sharesStore struct {
 var _ couch.Store = (*sharesStore)(nil)
 
 func newSharesStore(dsn string) (couch.Store, error) {
+	if IsAddress(dsn) {
+		r, err := newRemote(dsn, WireOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return remoteStore{r.client, r}, nil
+	}
 	s := &sharesStore{remotes: make(map[string]*share.Remote)}
 	if link, err := share.ParseLink(dsn); err == nil {
 		dsn, s.only = link.Hub, link.Share

@@ -18,6 +18,7 @@ const (
 	kindAnswer    = "answer"
 	kindCandidate = "candidate"
 	kindBye       = "bye"
+	kindRestart   = "restart" // an offer that renews the path of a connection, or without SDP: please make one
 )
 
 // What a stranger may send.
@@ -36,6 +37,10 @@ type message struct {
 	SDP string `json:"sdp,omitempty"`
 	// Candidates are those found since (RTCIceCandidateInit, "trickle ICE", RFC 8838).
 	Candidates []webrtc.ICECandidateInit `json:"candidates,omitempty"`
+	// Of is the session of the connection that a restart is for.
+	Of string `json:"of,omitempty"`
+	// Restarts, in an offer or answer, says that its sender knows restarts.
+	Restarts bool `json:"restarts,omitempty"`
 	// Reason says why a bye was sent.
 	Reason string `json:"reason,omitempty"`
 }
@@ -62,7 +67,9 @@ func readSignal(s share.Signal) (inbound, error) {
 		return in, errors.New("reason too long")
 	case len(m.Candidates) > maxCandidates:
 		return in, errors.New("too many candidates")
-	case s.Kind == kindOffer || s.Kind == kindAnswer:
+	case len(m.Of) > maxSession:
+		return in, errors.New("session too long")
+	case s.Kind == kindOffer || s.Kind == kindAnswer || s.Kind == kindRestart && m.SDP != "":
 		return in, checkSDP(m.SDP)
 	}
 	return in, nil
@@ -79,6 +86,10 @@ func checkSDP(sdp string) error {
 		return fmt.Errorf("%d candidates", n)
 	}
 	return nil
+}
+
+func signal(to, session, kind string, m message) share.Signal {
+	return share.Signal{To: to, Session: session, Kind: kind, Payload: m.payload()}
 }
 
 func (m message) payload() []byte {

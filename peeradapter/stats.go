@@ -9,10 +9,10 @@ import (
 
 // Stats is what is known of the connection to a peer.
 type Stats struct {
-	Route         string        // "host", "srflx" (through NATs, found by STUN) or "relay" (through a TURN server)
+	Route         string        // "host", "srflx" (through NATs, found by STUN) "relay" (through a TURN server) or "hub" (through the hub)
 	Incoming      bool          // the peer has opened the connection
 	Since         time.Time     // when it was opened
-	RTT           time.Duration // of the last ICE check; 0: not yet known
+	RTT           time.Duration // of the last ICE check or, through the hub, ping; 0: not yet known
 	BytesSent     uint64        // in the data channel
 	BytesReceived uint64
 	Streams       int // open now, in both directions
@@ -25,12 +25,9 @@ func (t *Transport) Stats(peer string) (Stats, bool) {
 		return Stats{}, false
 	}
 	s := Stats{
-		Route: l.route(), Incoming: l.incoming, Since: l.since, Streams: l.session.NumStreams(),
-		BytesSent: l.conn.written.Load(), BytesReceived: l.conn.read.Load(),
+		Route: l.route(), Incoming: l.incoming, Since: l.since, Streams: l.session.NumStreams(), RTT: l.rtt(),
 	}
-	if pair, ok := l.ice().GetSelectedCandidatePairStats(); ok {
-		s.RTT = time.Duration(pair.CurrentRoundTripTime * float64(time.Second))
-	}
+	s.BytesSent, s.BytesReceived = l.conn.traffic()
 	return s, true
 }
 
@@ -38,17 +35,22 @@ func (t *Transport) Stats(peer string) (Stats, bool) {
 func (t *Transport) link(addr string) *link {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p := t.peers[addr]; p != nil && p.link != nil && p.link.alive() {
-		return p.link
+	if p := t.peers[addr]; p != nil {
+		return p.live()
 	}
 	return nil
 }
 
-func (l *link) ice() *webrtc.ICETransport { return l.pc.SCTP().Transport().ICETransport() }
+func iceOf(pc *webrtc.PeerConnection) *webrtc.ICETransport {
+	return pc.SCTP().Transport().ICETransport()
+}
+
+// route tells how the packets travel.
+func (l *link) route() string { return l.conn.route() }
 
 // route tells how the packets travel, as ICE calls it: a pair is as good as its worse end.
-func (l *link) route() string {
-	pair, err := l.ice().GetSelectedCandidatePair()
+func (c *dcCarrier) route() string {
+	pair, err := iceOf(c.pc).GetSelectedCandidatePair()
 	if err != nil || pair == nil {
 		return "host"
 	}

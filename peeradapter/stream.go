@@ -55,8 +55,14 @@ func (s *stream) Write(p []byte) (int, error) {
 	if err := s.usable(&s.writeTill); err != nil {
 		return 0, err
 	}
-	n, err := s.Stream.Write(p)
-	return n, s.explain(err)
+	// In pieces, each one frame: between them come those of other streams, and the reader gets a frame as a whole.
+	for written := 0; ; {
+		n, err := s.Stream.Write(p[written:min(len(p), written+framePiece)])
+		written += n
+		if err != nil || written == len(p) {
+			return written, s.explain(err)
+		}
+	}
 }
 
 func (s *stream) usable(till *atomic.Int64) error {

@@ -23,7 +23,8 @@ type Transport struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // of every goroutine; Add only while not closed, or from one of them
 
-	events sync.Mutex // held while OnPeer is called
+	events   sync.Mutex // held while OnPeer and watchers are called
+	watchers map[*watcher]struct{}
 
 	mu       sync.Mutex
 	closed   bool
@@ -32,6 +33,10 @@ type Transport struct {
 	clock    int64     // the time in our last offer
 	early    []inbound // candidates that came before their offer
 	refusing int       // byes under way
+
+	relay     *relaying          // nil: the hub relays nothing
+	relays    map[*link]struct{} // through the hub
+	answering int                // peers that wait at the relay
 }
 
 // New returns a transport that negotiates through signaler, from which it
@@ -42,8 +47,13 @@ func New(c Config, signaler share.Signaler) (*Transport, error) {
 	if t.engine, err = newEngine(&t.config); err != nil {
 		return nil, err
 	}
+	if t.relay, err = newRelaying(t.config.Relay, signaler); err != nil {
+		t.engine.close()
+		return nil, err
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.wg.Go(t.receiveAll)
+	t.wg.Go(t.watchNetwork)
 	return t, nil
 }
 
@@ -70,6 +80,11 @@ func (t *Transport) unlisten() {
 	for _, p := range t.peers {
 		if p.link != nil && p.link.incoming {
 			links = append(links, p.link)
+		}
+	}
+	for l := range t.relays {
+		if l.incoming {
+			links = append(links, l)
 		}
 	}
 	t.mu.Unlock()
@@ -138,12 +153,16 @@ func (t *Transport) Close() error {
 			p.link.end(nil)
 		}
 	}
+	for l := range t.relays {
+		l.end(nil)
+	}
 	t.mu.Unlock()
 	t.cancel()
 	if l != nil {
 		_ = l.Close()
 	}
 	t.wg.Wait()
+	t.engine.close()
 	return nil
 }
 
@@ -175,13 +194,7 @@ func (t *Transport) serve(l *link) {
 		to.deliver(s, l.ending)
 	})
 	t.forget(l)
-	t.emit(PeerEvent{Peer: l.peer, State: Closed, Err: l.err})
-}
-
-func (t *Transport) emit(e PeerEvent) {
-	t.events.Lock()
-	defer t.events.Unlock()
-	t.config.OnPeer(e)
+	t.emit(l, Closed)
 }
 
 // now returns the time for an offer: later than any before. t.mu is held.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -24,7 +25,10 @@ type udpConn struct {
 	*net.UDPConn
 
 	readMu sync.Mutex
-	buf    []byte // one read from the system
+	raw    syscall.RawConn
+	ready  func(fd uintptr) bool
+	poll   [1]unix.PollFd
+	buf    *[readBatch]byte // one read from the system; nil while we wait for packets
 	oob    [64]byte
 	rest   []byte // packets in buf that are not yet read
 	size   int    // of each but the last
@@ -45,6 +49,7 @@ type udpConn struct {
 const gatherTime = 40 * time.Microsecond
 
 const (
+	readBatch    = 64 << 10
 	trainBytes   = 63 << 10 // less than the largest IP packet
 	trainPackets = 64       // UDP_MAX_SEGMENTS before Linux 6.9
 	maxTrains    = 8        // then writers wait
@@ -65,10 +70,11 @@ func newUDPConn(c *net.UDPConn) transport.UDPConn {
 		return c
 	}
 	u := &udpConn{
-		UDPConn: c, buf: make([]byte, 64<<10),
-		wake: make(chan struct{}, 1), stopped: make(chan struct{}),
+		UDPConn: c, wake: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	u.room.L = &u.mu
+	u.raw, _ = c.SyscallConn() // offload had it
+	u.ready = u.isReady
 	go u.send()
 	return u
 }
@@ -92,7 +98,10 @@ func (u *udpConn) ReadFromAddrPort(p []byte) (int, netip.AddrPort, error) {
 	u.readMu.Lock()
 	defer u.readMu.Unlock()
 	if len(u.rest) == 0 {
-		n, oobn, _, from, err := u.ReadMsgUDPAddrPort(u.buf, u.oob[:])
+		if err := u.await(); err != nil {
+			return 0, netip.AddrPort{}, err
+		}
+		n, oobn, _, from, err := u.ReadMsgUDPAddrPort(u.buf[:], u.oob[:])
 		if err != nil {
 			return 0, from, err
 		}
@@ -104,6 +113,28 @@ func (u *udpConn) ReadFromAddrPort(p []byte) (int, netip.AddrPort, error) {
 	packet := u.rest[:min(u.size, len(u.rest))]
 	u.rest = u.rest[len(packet):]
 	return copy(p, packet), u.from, nil
+}
+
+var readPool = sync.Pool{New: func() any { return new([readBatch]byte) }}
+
+// await waits for packets without a buffer: a peer has a socket on each address of this
+// machine, and most of them are idle.
+func (u *udpConn) await() error {
+	if u.buf != nil {
+		readPool.Put(u.buf)
+		u.buf = nil
+	}
+	if err := u.raw.Read(u.ready); err != nil {
+		return err
+	}
+	u.buf = readPool.Get().(*[readBatch]byte)
+	return nil
+}
+
+func (u *udpConn) isReady(fd uintptr) bool {
+	u.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	n, _ := unix.Poll(u.poll[:], 0)
+	return n != 0
 }
 
 // segmentSize finds the size of the packets that were received together, 0 for one alone.
@@ -165,13 +196,15 @@ func (u *udpConn) WriteToAddrPort(p []byte, to netip.AddrPort) (int, error) {
 	return len(p), nil
 }
 
-// add appends a packet to the last train, or to a new one. u.mu is held.
+// add appends a packet to the last train to its address, or to a new one. u.mu is held.
 func (u *udpConn) add(p []byte, to netip.AddrPort) {
 	var t *train
-	if n := len(u.trains); n > 0 {
-		t = u.trains[n-1]
+	for _, last := range u.trains {
+		if last.to == to {
+			t = last
+		}
 	}
-	if t == nil || t.full || t.to != to || len(p) > t.size || len(t.data)+len(p) > trainBytes {
+	if t == nil || t.full || len(p) > t.size || len(t.data)+len(p) > trainBytes {
 		t = trainPool.Get().(*train)
 		*t = train{to: to, size: len(p), data: t.data[:0]}
 		u.trains = append(u.trains, t)
