@@ -72,7 +72,6 @@ func newID() string {
 
 // An end is a database that a command works on, whatever it is.
 type end struct {
-	label string
 	db    *kivik.DB
 	route func() string // of an opened share; nil elsewhere
 	io.Closer
@@ -84,6 +83,8 @@ func (m *Main) openEnd(ctx context.Context, arg, identity string, create bool) (
 	switch {
 	case share.IsLink(arg):
 		return m.openShareEnd(ctx, arg, identity)
+	case peeradapter.IsAddress(arg):
+		return m.openAddressEnd(ctx, arg, identity)
 	case isURL(arg):
 		return openURL(ctx, arg, create)
 	}
@@ -92,11 +93,23 @@ func (m *Main) openEnd(ctx context.Context, arg, identity string, create bool) (
 		return nil, err
 	}
 	_, name, _ := splitPath(arg)
-	return &end{label: arg, db: store.DB(name), Closer: store}, nil
+	return &end{db: store.DB(name), Closer: store}, nil
+}
+
+// label is how a DB argument is shown: without secrets.
+func label(arg string) string {
+	if link, err := share.ParseLink(arg); err == nil {
+		link.Secret = ""
+		return link.String()
+	}
+	if isURL(arg) {
+		return redact(arg)
+	}
+	return arg
 }
 
 func isURL(arg string) bool {
-	return strings.HasPrefix(arg, "http://") || strings.HasPrefix(arg, "https://")
+	return strings.HasPrefix(arg, "http://") || strings.HasPrefix(arg, "https://") || peeradapter.IsAddress(arg)
 }
 
 // openURL opens a database on a CouchDB-compatible server, making it if create is set and it is missing.
@@ -109,7 +122,7 @@ func openURL(ctx context.Context, arg string, create bool) (*end, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &end{label: redact(arg), db: client.DB(name), Closer: client}
+	e := &end{db: client.DB(name), Closer: client}
 	exists, err := client.DBExists(ctx, name)
 	if err == nil && !exists {
 		if create {
@@ -120,7 +133,7 @@ func openURL(ctx context.Context, arg string, create bool) (*end, error) {
 	}
 	if err != nil {
 		_ = e.Close()
-		return nil, fmt.Errorf("%s: %w", e.label, advise(err))
+		return nil, fmt.Errorf("%s: %w", redact(arg), advise(err))
 	}
 	return e, nil
 }
@@ -158,11 +171,14 @@ func splitURL(arg string) (server, name string, err error) {
 	return u.String(), name, nil
 }
 
-// redact hides the password in a URL.
+// redact hides the password in a URL, and the secret of an address.
 func redact(arg string) string {
 	u, err := url.Parse(arg)
 	if err != nil {
 		return "the URL"
+	}
+	if peeradapter.IsAddress(arg) {
+		u.Fragment = ""
 	}
 	return u.Redacted()
 }
@@ -177,12 +193,12 @@ func (m *Main) openShareEnd(ctx context.Context, arg, identity string) (*end, er
 	if err != nil {
 		return nil, err
 	}
-	remote, err := peer.Open(ctx, arg)
+	remote, err := peer.OpenWith(ctx, arg, m.opening)
 	if err != nil {
 		_ = peer.Close()
 		return nil, err
 	}
-	return &end{label: arg, db: remote.DB(), route: remote.Route, Closer: peer}, nil
+	return &end{db: remote.DB(), route: remote.Route, Closer: peer}, nil
 }
 
 // join joins the hub with the device key in the directory identity.
@@ -195,7 +211,7 @@ func (m *Main) join(ctx context.Context, hub, identity string) (*share.Peer, err
 	if err != nil {
 		return nil, err
 	}
-	return peeradapter.Join(ctx, end.db, peeradapter.Options{Identity: id, Logger: m.logger()})
+	return peeradapter.Join(ctx, end.db, peeradapter.Options{Identity: id, WebRTC: m.network, Logger: m.logger()})
 }
 
 // joinWith opens a local database, making it if create is set, and joins the hub

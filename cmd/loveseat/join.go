@@ -38,6 +38,7 @@ func (m *Main) runJoin(ctx context.Context, hub, path, topic string, o share.Poo
 	defer peer.Close()
 	r := m.reporter(asJSON)
 	defer r.Close()
+	defer showConnections(peer, r)()
 	pool, err := peer.Join(ctx, topic, local.db, o)
 	if err != nil {
 		return err
@@ -53,9 +54,11 @@ func (m *Main) runJoin(ctx context.Context, hub, path, topic string, o share.Poo
 		}
 	}()
 	showPool(r, pool.Updates(ctx))
-	err = pool.Close()
+	if err := pool.Close(); err != nil { // Ctrl-C is how it ends, whether or not the hub is there
+		r.Warn("error", map[string]any{"share": pool.Share().ID(), "peer": peer.ID(), "error": err.Error()}, fmt.Sprintf("others will miss this peer only after a while: %v", err))
+	}
 	<-told
-	return err
+	return nil
 }
 
 // showPool tells of members whose states change.

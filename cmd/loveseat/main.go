@@ -12,6 +12,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/loveseat-db/loveseat/peeradapter"
+	"github.com/loveseat-db/loveseat/share"
 )
 
 // Main is one run of the program. Tests start it in-process.
@@ -22,14 +25,17 @@ type Main struct {
 	Stderr io.Writer
 	Getenv func(string) string
 
-	identity string // --identity
-	verbose  bool   // --verbose
+	identity string             // --identity
+	verbose  bool               // --verbose
+	opening  share.OpenOptions  // --invite, --device
+	network  peeradapter.Config // --interface, --network, --udp-port, --relay-only
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	tuneMemory(os.Getenv)
 	m := &Main{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
 	os.Exit(m.Run(ctx))
 }
@@ -81,7 +87,9 @@ or replicates what peers share.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&m.identity, "identity", "", "`directory` of the device key (default: the local database's store, or the user's configuration)")
 	root.PersistentFlags().BoolVar(&m.verbose, "verbose", false, "log what happens to standard error")
-	root.AddCommand(m.importCommand(), m.exportCommand(), m.shareCommand(), m.lsCommand(), m.openCommand(), m.syncCommand(), m.joinCommand(), m.verifyCommand(), m.conflictsCommand())
+	root.AddCommand(m.importCommand(), m.exportCommand(), m.withWebSocket(m.shareCommand()), m.lsCommand(), m.withAddress(m.openCommand()), m.syncCommand(), m.joinCommand(), m.verifyCommand(), m.conflictsCommand(), m.idCommand(), m.doctorCommand(), m.revokeCommand(), m.authorsCommand())
+	networkFlags(root, &m.network)
+	m.openingFlags(root)
 	return root
 }
 

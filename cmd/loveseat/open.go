@@ -35,6 +35,20 @@ machine, for curl, PouchDB, Fauxton or any other CouchDB client, until Ctrl-C.`,
 	return cmd
 }
 
+// openingFlags adds the flags that say what sharers are shown to the commands that open shares.
+func (m *Main) openingFlags(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "open", "sync", "verify", "conflicts":
+			cmd.Flags().StringVar(&m.opening.Invite, "invite", "", "the `SECRET` of an invite (default: what follows # in the share's link)")
+			cmd.Flags().Func("device", "the `NAME` of this device that a sharer sees who is asked to let it in", func(name string) error {
+				m.opening.Info = map[string]string{"device": name}
+				return nil
+			})
+		}
+	}
+}
+
 func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool) error {
 	if !loopback(listen) {
 		return usageError{fmt.Errorf("--listen %s: only a loopback address such as 127.0.0.1:5985 is allowed, since whoever reaches it gets the share", listen)}
@@ -48,10 +62,31 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 		return err
 	}
 	defer peer.Close()
-	remote, err := peer.Open(ctx, ref)
+	remote, err := peer.OpenWith(ctx, ref, m.opening)
 	if err != nil {
 		return err
 	}
+	r := m.reporter(asJSON)
+	defer r.Close()
+	defer showConnections(peer, r)()
+	i := remote.Info()
+	return serveOpened(ctx, remote, i.DB, listen, func(address string) {
+		code := peer.VerificationCode(i.Peer)
+		r.Event("open", map[string]any{"url": address, "share": i.ID, "name": i.Name, "peer": i.Peer, "route": remote.Route(), "code": code},
+			fmt.Sprintf("%q of peer %s is open until Ctrl-C (route %s; verification code %s). Try\n\n  curl %s\n  curl '%s/_all_docs?limit=5'\n",
+				i.Name, share.ShortID(i.Peer), remote.Route(), code, address, address))
+	})
+}
+
+// An opened is a database on another peer.
+type opened interface {
+	URL() *url.URL
+	HTTPClient() *http.Client
+	Close() error
+}
+
+// serveOpened serves an opened database on loopback until ctx ends. ready is told its URL.
+func serveOpened(ctx context.Context, remote opened, db, listen string, ready func(address string)) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return fmt.Errorf("%w: is another program using the port? Choose one with --listen 127.0.0.1:PORT", err)
@@ -59,13 +94,7 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 	server := &http.Server{Handler: proxy(remote), ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
-
-	address := (&url.URL{Scheme: "http", Host: l.Addr().String()}).JoinPath(url.PathEscape(remote.Info().DB)).String()
-	r := m.reporter(asJSON)
-	defer r.Close()
-	r.Event("open", map[string]any{"url": address, "share": remote.Info().ID, "name": remote.Info().Name, "peer": remote.Info().Peer, "route": remote.Route()},
-		fmt.Sprintf("%q of peer %s is open until Ctrl-C (route %s). Try\n\n  curl %s\n  curl '%s/_all_docs?limit=5'\n",
-			remote.Info().Name, share.ShortID(remote.Info().Peer), remote.Route(), address, address))
+	ready((&url.URL{Scheme: "http", Host: l.Addr().String()}).JoinPath(url.PathEscape(db)).String())
 	select {
 	case <-ctx.Done():
 		_ = remote.Close() // ends requests under way
@@ -91,7 +120,7 @@ func loopback(address string) bool {
 
 // proxy forwards CouchDB's HTTP API to an opened share, as it is. Pages of other
 // origins are kept out, also those whose name resolves to this machine (DNS rebinding).
-func proxy(remote *share.Remote) http.Handler {
+func proxy(remote opened) http.Handler {
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = remote.URL().Scheme, remote.URL().Host

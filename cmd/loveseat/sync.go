@@ -1,15 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +22,9 @@ func (m *Main) syncCommand() *cobra.Command {
 		Long: `Sync replicates A to B (push) and B to A (pull). Each is a local database, the URL of
 a database on a CouchDB-compatible server, or a share link. What is missing is made.
 A second sync copies only what is new.
+
+With --live it goes on with changes as they are made, and through whatever happens to the connection: it waits for
+a hub or a share that is away, also at the start, and says so.
 
 --doc-ids, --selector and --filter select documents by their winners; a sync that selects
 otherwise is another one with checkpoints of its own, and compares from the beginning. --filter runs
@@ -93,74 +92,99 @@ type summary struct {
 	Error   string           `json:"error,omitempty"`
 }
 
-func (m *Main) runSync(ctx context.Context, argA, argB string, o syncOptions) error {
-	identity, err := m.identityDir(argA, argB)
+// A syncRun is one `loveseat sync`.
+type syncRun struct {
+	m        *Main
+	r        *reporter
+	a, b     string // the arguments
+	identity string
+	o        syncOptions
+	start    time.Time
+	sum      summary
+	progress *syncProgress
+}
+
+func (m *Main) runSync(ctx context.Context, a, b string, o syncOptions) error {
+	identity, err := m.identityDir(a, b)
 	if err != nil {
 		return err
 	}
-	a, err := m.openEnd(ctx, argA, identity, o.create && !o.push)
+	r := m.reporter(o.json)
+	defer r.Close()
+	s := &syncRun{m: m, r: r, a: a, b: b, identity: identity, o: o, start: time.Now(), progress: newSyncProgress(r)}
+	if o.live {
+		err = s.live(ctx)
+	} else {
+		err = s.once(ctx)
+	}
+	interrupted := o.live && ctx.Err() != nil // Ctrl-C is how a live sync ends
+	if interrupted {
+		err = nil
+	}
+	if s.progress.began() {
+		s.done(err)
+	}
+	return err
+}
+
+// once opens both ends and replicates.
+func (s *syncRun) once(ctx context.Context) error {
+	a, err := s.m.openEnd(ctx, s.a, s.identity, s.o.create && !s.o.push)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	b, err := m.openEnd(ctx, argB, identity, o.create && !o.pull)
+	b, err := s.m.openEnd(ctx, s.b, s.identity, s.o.create && !s.o.pull)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-
-	r := m.reporter(o.json)
-	defer r.Close()
-	start := time.Now()
-	var s summary
-	err = s.replicate(ctx, a, b, o, newSyncProgress(r, a, b).show)
-	s.Seconds = time.Since(start).Seconds()
+	s.progress.begin()
+	err = s.replicate(ctx, a, b)
 	for _, e := range []*end{a, b} {
 		if e.route != nil {
-			s.Route = e.route()
+			s.sum.Route = e.route()
 		}
 	}
-	interrupted := o.live && ctx.Err() != nil // Ctrl-C is how a live sync ends
-	if err != nil && !interrupted {
-		s.Error = err.Error()
-	}
-	event := "complete"
-	if s.Error != "" {
-		event = "failed"
-	}
-	r.Done(event, s, s.sentence(a, b))
-	if interrupted {
-		return nil
-	}
 	return err
 }
 
-func (s *summary) replicate(ctx context.Context, a, b *end, o syncOptions, progress func(replicate.Progress)) (err error) {
-	ro := o.Options
-	ro.Live, ro.OnProgress = o.live, progress
+func (s *syncRun) replicate(ctx context.Context, a, b *end) (err error) {
+	ro := s.o.Options
+	ro.Live, ro.OnProgress = s.o.live, s.progress.show
+	var both replicate.SyncResult
 	switch {
-	case o.push:
-		s.Pushed, err = replicate.Run(ctx, a.db, b.db, ro)
-	case o.pull:
-		s.Pulled, err = replicate.Run(ctx, b.db, a.db, ro)
+	case s.o.push:
+		both.Pushed, err = replicate.Run(ctx, a.db, b.db, ro)
+	case s.o.pull:
+		both.Pulled, err = replicate.Run(ctx, b.db, a.db, ro)
 	default:
-		var both replicate.SyncResult
 		both, err = replicate.Sync(ctx, a.db, b.db, ro)
-		s.Pushed, s.Pulled = both.Pushed, both.Pulled
 	}
+	s.sum.Pushed, s.sum.Pulled = s.sum.Pushed.And(both.Pushed), s.sum.Pulled.And(both.Pulled)
 	return err
 }
 
-func (s *summary) sentence(a, b *end) string {
+// done prints the last event.
+func (s *syncRun) done(err error) {
+	s.sum.Seconds = time.Since(s.start).Seconds()
+	event := "complete"
+	if err != nil {
+		event, s.sum.Error = "failed", err.Error()
+	}
+	s.r.Done(event, s.sum, s.sum.sentence(label(s.a), label(s.b)))
+}
+
+func (s *summary) sentence(a, b string) string {
 	var t strings.Builder
 	for _, d := range []struct {
-		from, to *end
+		from, to string
 		r        replicate.Result
 	}{{a, b, s.Pushed}, {b, a, s.Pulled}} {
 		if d.r.Start.IsZero() {
 			continue
 		}
-		_, _ = fmt.Fprintf(&t, "%s → %s: %d documents, %s", d.from.label, d.to.label, d.r.DocsWritten, size(d.r.Bytes))
+		_, _ = fmt.Fprintf(&t, "%s → %s: %d documents, %s", d.from, d.to, d.r.DocsWritten, size(d.r.Bytes))
 		if d.r.DocWriteFailures > 0 {
 			_, _ = fmt.Fprintf(&t, ", %d refused", d.r.DocWriteFailures)
 		}
@@ -175,53 +199,4 @@ func (s *summary) sentence(a, b *end) string {
 		_, _ = fmt.Fprintf(&t, ", route %s", s.Route)
 	}
 	return t.String()
-}
-
-// syncProgress puts the two directions of a sync together for the display.
-type syncProgress struct {
-	r    *reporter
-	a, b *end
-
-	mu   sync.Mutex
-	last map[string]replicate.Progress // by direction
-}
-
-func newSyncProgress(r *reporter, a, b *end) *syncProgress {
-	return &syncProgress{r: r, a: a, b: b, last: map[string]replicate.Progress{}}
-}
-
-func (s *syncProgress) show(p replicate.Progress) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last[p.Direction] = p
-	var done, pending, bytes int64
-	var left time.Duration
-	for _, d := range s.last {
-		done += d.Counts.DocsWritten
-		bytes += max(d.Source.Bytes, d.Counts.Bytes)
-		pending += max(0, d.Pending)
-		left = max(left, d.ETA)
-	}
-	s.r.Detailed("syncing", done, done+pending, bytes, left, s.details(left))
-	if p.State == replicate.Retrying || p.State == replicate.Stalled {
-		s.trouble(p)
-	}
-}
-
-// details are what --json tells beyond the numbers of the bar: each direction, with what goes on at either end.
-func (s *syncProgress) details(left time.Duration) map[string]any {
-	all := make([]replicate.Progress, 0, len(s.last))
-	for _, name := range slices.Sorted(maps.Keys(s.last)) {
-		p := s.last[name]
-		p.Counts.Errors = nil
-		all = append(all, p)
-	}
-	return map[string]any{"eta_seconds": left.Seconds(), "directions": all}
-}
-
-// trouble says at once what holds the sync up; it goes on by itself.
-func (s *syncProgress) trouble(p replicate.Progress) {
-	err := cmp.Or(p.Err, errors.New("no answer"))
-	s.r.Warn(string(p.State), map[string]any{"direction": p.Direction, "stage": p.Stage, "end": p.End, "error": err.Error(), "attempt": p.Attempt, "wait_seconds": p.Wait.Seconds()},
-		fmt.Sprintf("%s, %s at the %s: %v; trying again", cmp.Or(p.Direction, "sync"), p.Stage, p.End, err))
 }
