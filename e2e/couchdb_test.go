@@ -1,8 +1,18 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	server "github.com/loveseat-db/loveseat/hub"
+	"github.com/loveseat-db/loveseat/internal/couchhttp"
+	"github.com/loveseat-db/loveseat/internal/hubdoc"
 )
 
 // TestHubsOnForeignServer: two hubservers keep their databases on a
@@ -27,4 +37,94 @@ func TestHubsOnForeignServer(t *testing.T) {
 		t.Errorf("%d documents at the server", n)
 	}
 	w.ok(s.Stop())
+	// A hub keeps nothing of its own: another one in its place has everything.
+	w.ok(one.Stop())
+	three := w.hub("three", "--couchdb", server)
+	if l := w.ls(three.db); len(l) != 0 {
+		t.Errorf("ls at a third hub: %+v", l)
+	}
+}
+
+// TestAccountsOnForeignServer: accounts and sessions of hubs on one server are the same.
+func TestAccountsOnForeignServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	server := w.foreign()
+	w.env = append(w.env, "LOVESEAT_ADMIN=admin:PASSWORD")
+	one, two := w.hub("one", "--couchdb", server, "--sign-up"), w.hub("two", "--couchdb", server)
+	ask[any](w, "PUT", one.url+"/_users/org.couchdb.user:bob", `{"name":"bob","type":"user","roles":[],"password":"secret"}`)
+	resp, err := http.PostForm(one.url+"/_session", url.Values{"name": {"bob"}, "password": {"secret"}})
+	w.ok(err)
+	resp.Body.Close()
+	if len(resp.Cookies()) != 1 || resp.StatusCode != 200 {
+		t.Fatalf("the session at one hub: %d %v", resp.StatusCode, resp.Header)
+	}
+	for what, as := range map[string]func(*http.Request){
+		"by cookie": func(r *http.Request) { r.AddCookie(resp.Cookies()[0]) },
+		"by Basic":  func(r *http.Request) { r.SetBasicAuth("bob", "secret") },
+	} {
+		req, err := http.NewRequestWithContext(w.ctx, "GET", two.url+"/_session", nil)
+		w.ok(err)
+		as(req)
+		answer, err := http.DefaultClient.Do(req)
+		w.ok(err)
+		var s struct{ UserCtx struct{ Name string } }
+		w.ok(decodeBody(answer, &s))
+		if s.UserCtx.Name != "bob" {
+			t.Errorf("at the other hub %s: %+v", what, s)
+		}
+	}
+}
+
+// TestExpiryOnForeignServer: the hubs on one server remove what has expired under a
+// lease that lies there, and the other one goes on when one has gone.
+func TestExpiryOnForeignServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	foreign := w.foreign()
+	const every = 200 * time.Millisecond
+	var hubs []*server.Hub
+	for range 2 {
+		u, err := url.Parse(foreign)
+		w.ok(err)
+		store := couchhttp.NewClient(u, nil, couchhttp.ClientOptions{})
+		t.Cleanup(func() { w.ok(store.Close()) })
+		h, err := server.New(w.ctx, server.Config{Store: store, Logger: slog.New(slog.DiscardHandler), Service: server.Service{Shared: true, SweepEvery: every}})
+		w.ok(err)
+		t.Cleanup(func() { w.ok(h.Close()) })
+		hubs = append(hubs, h)
+	}
+	expired := func(round int) {
+		w.Helper()
+		ids := []string{fmt.Sprintf("share:dead%d", round), hubdoc.SignalID(time.Now().Add(-time.Hour), fmt.Sprint("x", round))}
+		for _, id := range append(ids, "share:alive") {
+			expires := time.Now().Add(-time.Hour)
+			if id == "share:alive" {
+				expires = time.Now().Add(time.Hour)
+			}
+			_, _, err := w.http("PUT", foreign+"/hub/"+id, fmt.Sprintf(`{"expires":%q}`, hubdoc.FormatTime(expires)))
+			w.ok(err)
+		}
+		w.eventually("what has expired is gone", func() error {
+			for _, id := range ids {
+				if status, b, err := w.http("GET", foreign+"/hub/"+id, ""); err != nil || status != 404 {
+					return fmt.Errorf("%s: %d %s %w", id, status, b, errors.Join(err))
+				}
+			}
+			return nil
+		})
+		ask[any](w, "GET", foreign+"/hub/share:alive", "")
+	}
+	expired(1)
+	lease := func() string {
+		return ask[struct{ Owner string }](w, "GET", foreign+"/hub/_local/loveseat-expiry", "").Owner
+	}
+	if lease() == "" {
+		t.Error("nobody holds the lease")
+	}
+	w.ok(hubs[0].Close()) // whether it was its turn or not
+	expired(2)
+	if hubs[1].Counts().Purged.Load() == 0 || lease() == "" {
+		t.Error("the other hub did not go on")
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/e2e/proc"
@@ -115,11 +116,25 @@ func (p *pouch) rev(db, id string) string {
 // leaves reads a database with PouchDB, also one behind a URL.
 func (p *pouch) leaves(db string) leaves {
 	p.w.Helper()
-	var docs []json.RawMessage
-	p.do("leaves", step{"db": db}, &docs)
+	var rows changes
+	p.call(db, "changes", &rows, map[string]any{"style": "all_docs"})
 	all := leaves{}
-	for _, doc := range docs {
-		all.add(p.w, doc)
+	for some := range slices.Chunk(rows.Results, 100) {
+		var refs []map[string]string
+		for _, r := range some {
+			for _, c := range r.Changes {
+				refs = append(refs, map[string]string{"id": r.ID, "rev": c.Rev})
+			}
+		}
+		var got struct {
+			Results []struct{ Docs []struct{ OK json.RawMessage } }
+		}
+		p.call(db, "bulkGet", &got, map[string]any{"docs": refs, "revs": true, "attachments": true})
+		for _, r := range got.Results {
+			for _, d := range r.Docs {
+				all.add(p.w, d.OK)
+			}
+		}
 	}
 	return all
 }

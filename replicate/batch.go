@@ -33,6 +33,9 @@ func (r *run) diff(ctx context.Context, rows []couch.Change) ([]couch.DocRef, er
 	if len(ask) == 0 {
 		return nil, nil
 	}
+	if r.blank {
+		return r.all(ask), nil
+	}
 	var diffs []couch.RevsDiff
 	err := r.try(ctx, where{"diff", targetEnd}, func(ctx context.Context, _ *attempt) (err error) {
 		diffs, err = r.target.RevsDiff(ctx, ask)
@@ -62,6 +65,17 @@ func (r *run) diff(ctx context.Context, rows []couch.Change) ([]couch.DocRef, er
 	}
 	r.report.count(func(c *Result) { c.MissingChecked += checked; c.MissingFound += int64(len(refs)) })
 	return refs, nil
+}
+
+// all returns all revisions of ask: what a target lacks that has nothing.
+func (r *run) all(ask []couch.DocRevs) (refs []couch.DocRef) {
+	for _, doc := range ask {
+		for _, rev := range doc.Revs {
+			refs = append(refs, couch.DocRef{ID: doc.ID, Rev: rev})
+		}
+	}
+	r.report.count(func(c *Result) { c.MissingChecked += int64(len(refs)); c.MissingFound += int64(len(refs)) })
+	return refs
 }
 
 // toAsk returns the revisions of rows that the target is not known to have, and where each document is.

@@ -160,15 +160,17 @@ func commonAncestor(source, target *replicationLog, now couch.Seq) (couch.Seq, [
 // wentBack reports whether a source that cannot keep a log is certainly an older
 // one than its checkpoint: sequences are opaque, but most begin with a number.
 func wentBack(checkpoint, now couch.Seq) bool {
-	number := func(s couch.Seq) int64 {
-		digits, _, _ := strings.Cut(string(s), "-")
-		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil {
-			return -1
-		}
-		return n
-	}
 	return number(now) >= 0 && number(checkpoint) > number(now)
+}
+
+// number is what a sequence begins with, -1 if that is no number.
+func number(s couch.Seq) int64 {
+	digits, _, _ := strings.Cut(string(s), "-")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // batches tells how many batches are done.
@@ -210,8 +212,8 @@ func (c *checkpoints) last(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
 	defer cancel()
 	for failures := 1; failures < 5; failures++ {
-		if c.save(ctx) == nil {
-			return
+		if err := c.save(ctx); err == nil || statusOf(err) == 404 || errors.Is(err, couch.ErrClosed) {
+			return // it is written, or that end is gone
 		}
 		select {
 		case <-time.After(c.r.o.Retry.wait(failures, 0)):

@@ -155,3 +155,36 @@ func (h *hooked) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteO
 	h.bulkDocs()
 	return h.DB.BulkDocs(ctx, docs, o)
 }
+
+// An end that is gone takes no checkpoint, and the end of the run does not wait for it; one that only fails is asked again.
+func TestTheLastCheckpointIsNotForAnEndThatIsGone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err  error
+		want int
+	}{
+		"gone":   {couch.NotFound("No such share."), 1},
+		"closed": {fmt.Errorf("share: %w", couch.ErrClosed), 1},
+		"broken": {errors.New("connection reset"), 4},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := newMemory("a"), newMemory("b")
+			fill(a, 10)
+			target := &noLocals{DB: b, err: tt.err}
+			res, err := replicate.RunDB(context.Background(), a, target, replicate.Options{})
+			if err != nil || res.DocsWritten != 10 || target.asked != tt.want {
+				t.Errorf("%s: %d times, %+v %v", name, target.asked, res, err)
+			}
+		})
+	}
+}
+
+type noLocals struct {
+	couch.DB
+	err   error
+	asked int
+}
+
+func (n *noLocals) PutLocal(context.Context, *couch.Doc) (couch.Rev, error) {
+	n.asked++
+	return couch.Rev{}, n.err
+}

@@ -167,7 +167,8 @@ func total(all []Progress) Progress {
 		t.BytesRate += p.BytesRate
 		t.Source.add(p.Source)
 		t.Target.add(p.Target)
-		t.Counts.add(p.Counts)
+		t.Counts = t.Counts.And(p.Counts)
+		t.Counts.LastSeq = ""
 		if t.Pending < 0 || p.Pending < 0 {
 			t.Pending, t.ETA = -1, -1
 			continue
@@ -188,18 +189,4 @@ func (e *EndProgress) add(o EndProgress) {
 	e.Failures += o.Failures
 	e.Docs += o.Docs
 	e.Bytes += o.Bytes
-}
-
-func (c *Result) add(o Result) {
-	c.DocsRead += o.DocsRead
-	c.DocsWritten += o.DocsWritten
-	c.DocWriteFailures += o.DocWriteFailures
-	c.DocsFiltered += o.DocsFiltered
-	c.Resolved += o.Resolved
-	c.MissingChecked += o.MissingChecked
-	c.MissingFound += o.MissingFound
-	c.Bytes += o.Bytes
-	c.BytesRead += o.BytesRead
-	c.Batches += o.Batches
-	c.LastSeq = ""
 }

@@ -72,3 +72,9 @@ func Conflicts(ctx context.Context, db *kivik.DB, fn func(Conflict) error) error
 func Resolve(ctx context.Context, db *kivik.DB, resolve Resolver) (n int, err error) {
 	return ResolveDB(ctx, couchkivik.From(db), resolve)
 }
+
+// KeepResolved is [Resolve] for the conflicts that db has and all that come, by edits or
+// replication, until ctx ends, which is the error, or resolve or db fails.
+func KeepResolved(ctx context.Context, db *kivik.DB, resolve Resolver) error {
+	return KeepResolvedDB(ctx, couchkivik.From(db), resolve)
+}

@@ -364,6 +364,13 @@ func (m *memory) edit(id string, parent couch.Rev, body string, deleted bool, at
 	return doc.Rev
 }
 
+// purge forgets a document without a trace.
+func (m *memory) purge(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.docs, id)
+}
+
 func asError(e *couch.Error) error {
 	if e == nil {
 		return nil

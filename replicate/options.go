@@ -57,7 +57,7 @@ type Options struct {
 	BatchSize int
 	// BatchBytes is about how much of documents one batch holds in memory; 0: 4 MiB.
 	BatchBytes int64
-	// InFlight is the number of batches under way at a time; 0: 4.
+	// InFlight is the number of batches under way at a time; 0: 6.
 	InFlight int
 	// InlineAttachments is the length up to which attachments travel inside
 	// their documents; longer ones are streamed, and go on where they were after an interruption. 0: 64 KiB.
@@ -89,7 +89,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.BatchSize = cmp.Or(max(0, o.BatchSize), 1000)
 	o.BatchBytes = cmp.Or(max(0, o.BatchBytes), 4<<20)
-	o.InFlight = cmp.Or(max(0, o.InFlight), 4)
+	o.InFlight = cmp.Or(max(0, o.InFlight), 6)
 	o.CheckpointInterval = cmp.Or(max(0, o.CheckpointInterval), 5*time.Second)
 	o.InlineAttachments = cmp.Or(max(0, o.InlineAttachments), 64<<10)
 	o.StallTimeout = cmp.Or(max(0, o.StallTimeout), 30*time.Second)

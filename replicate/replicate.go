@@ -11,13 +11,15 @@
 // second run copy nothing and an interrupted one go on where it was.
 //
 // A run is a changes reader and several batches under way at a time. Each batch asks the target what
-// it lacks (_revs_diff), reads that from the source (_bulk_get) and writes it
+// it lacks (_revs_diff; a target that had nothing at the start of a one-shot run need not be asked), reads that from the source (_bulk_get) and writes it
 // (_bulk_docs with new_edits=false); a slow stage holds up the reader, so memory is
 // bounded by [Options].BatchBytes. Whatever hangs is named and tried again.
 package replicate
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -44,6 +46,32 @@ type Result struct {
 
 // maxErrors bounds Result.Errors; DocWriteFailures counts them all.
 const maxErrors = 100
+
+// And is what r and a later replication did together: counts added up, the time from the start of
+// the first to the end of the last, and of the later one, if it came that far, the sequence.
+func (r Result) And(later Result) Result {
+	sum := later
+	sum.DocsRead += r.DocsRead
+	sum.DocsWritten += r.DocsWritten
+	sum.DocWriteFailures += r.DocWriteFailures
+	sum.DocsFiltered += r.DocsFiltered
+	sum.Resolved += r.Resolved
+	sum.MissingChecked += r.MissingChecked
+	sum.MissingFound += r.MissingFound
+	sum.Bytes += r.Bytes
+	sum.BytesRead += r.BytesRead
+	sum.Batches += r.Batches
+	sum.LastSeq = cmp.Or(later.LastSeq, r.LastSeq)
+	sum.Errors = append(slices.Clone(r.Errors), later.Errors...)
+	sum.Errors = sum.Errors[:min(len(sum.Errors), maxErrors)]
+	if !r.Start.IsZero() {
+		sum.Start = r.Start
+	}
+	if later.End.IsZero() {
+		sum.End = r.End
+	}
+	return sum
+}
 
 // DocError is a revision that was not copied.
 type DocError struct {

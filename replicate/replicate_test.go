@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -198,3 +200,52 @@ func (f *flaky) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 // slow writes as a slow link does: bytes move all the time, but a call takes long.
 
 // measuring finds how many documents have been read and not written at most.
+
+// asked counts how often a target is asked what it lacks.
+type asked struct {
+	couch.DB
+	n atomic.Int32
+}
+
+func (a *asked) RevsDiff(ctx context.Context, docs []couch.DocRevs) ([]couch.RevsDiff, error) {
+	a.n.Add(1)
+	return a.DB.RevsDiff(ctx, docs)
+}
+
+// A target that has nothing is not asked what it lacks; one that has or had something is, and so is that of a live run.
+func TestABlankTargetIsNotAsked(t *testing.T) {
+	for name, prepare := range map[string]func(b *memory){
+		"blank":    func(*memory) {},
+		"filled":   func(b *memory) { b.edit("other", couch.Rev{}, `{}`, false) },
+		"deleted":  func(b *memory) { b.edit("other", couch.Rev{}, `{}`, true) },
+		"purged":   func(b *memory) { b.edit("other", couch.Rev{}, `{}`, false); b.purge("other") },
+		"the same": func(b *memory) { fill(b, 10) },
+	} {
+		a, b := newMemory("a"), newMemory("b")
+		fill(a, 100)
+		a.edit("doc-00001", couch.Rev{}, `{"conflict":true}`, false)
+		prepare(b)
+		want := 101 - len(b.docs)
+		if b.docs["other"] != nil {
+			want++
+		}
+		target := &asked{DB: b}
+		res := mustRun(t, a, target, replicate.Options{BatchSize: 10})
+		if n := target.n.Load(); (n == 0) != (name == "blank") || res.MissingChecked != 101 || res.MissingFound != int64(want) || res.DocsWritten != int64(want) {
+			t.Errorf("%s: asked %d times, %+v", name, n, res)
+		}
+		a.edit("later", couch.Rev{}, `{}`, false)
+		if res := mustRun(t, a, target, replicate.Options{}); target.n.Load() == 0 || res.MissingChecked != 1 {
+			t.Errorf("%s: the next run asks %d times, %+v", name, target.n.Load(), res)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newMemory("a"), &asked{DB: newMemory("b")}
+		fill(a, 10)
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Minute, cancel)
+		if res, err := replicate.RunDB(ctx, a, b, replicate.Options{Live: true}); !errors.Is(err, context.Canceled) || res.DocsWritten != 10 || b.n.Load() == 0 {
+			t.Errorf("live: asked %d times, %+v %v", b.n.Load(), res, err)
+		}
+	})
+}

@@ -97,21 +97,38 @@ func ConflictsDB(ctx context.Context, db couch.Source, fn func(Conflict) error) 
 // ResolveDB ends the conflicts of db. See [Resolve].
 func ResolveDB(ctx context.Context, db couch.DB, resolve Resolver) (n int, err error) {
 	err = ConflictsDB(ctx, db, func(c Conflict) error {
-		docs, err := c.resolution(ctx, db, resolve)
-		if err != nil || len(docs) == 0 {
-			return err
+		ended, err := c.end(ctx, db, resolve)
+		if ended {
+			n++
 		}
-		results, err := db.BulkDocs(ctx, docs, couch.WriteOptions{Replicated: true})
-		if err != nil {
-			return err
-		}
-		if err := refusal(results); err != nil {
-			return err
-		}
-		n++
-		return nil
+		return err
 	})
 	return n, err
+}
+
+// KeepResolvedDB ends the conflicts that db has, and those that come, until ctx ends. See
+// [KeepResolved].
+func KeepResolvedDB(ctx context.Context, db couch.DB, resolve Resolver) error {
+	_, err := db.Changes(ctx, couch.ChangesOptions{AllLeaves: true, Feed: couch.FeedContinuous}, func(row *couch.Change) error {
+		return conflictsAmong(ctx, db, []couch.Change{*row}, func(c Conflict) error {
+			_, err := c.end(ctx, db, resolve)
+			return err
+		})
+	})
+	return err
+}
+
+// end writes the resolution of c, if there is one.
+func (c Conflict) end(ctx context.Context, db couch.DB, resolve Resolver) (ended bool, err error) {
+	docs, err := c.resolution(ctx, db, resolve)
+	if err != nil || len(docs) == 0 {
+		return false, err
+	}
+	results, err := db.BulkDocs(ctx, docs, couch.WriteOptions{Replicated: true})
+	if err == nil {
+		err = refusal(results)
+	}
+	return err == nil, err
 }
 
 // refusal is the first error of results.

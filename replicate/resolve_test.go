@@ -3,6 +3,7 @@ package replicate_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -222,5 +223,49 @@ func TestOneSyncEndsItsConflicts(t *testing.T) {
 	res, err = replicate.SyncDB(context.Background(), a, b, replicate.Options{Resolver: union})
 	if n := res.Pushed.MissingChecked + res.Pulled.MissingChecked; err != nil || n > 0 {
 		t.Error(n, "revisions are left to compare:", err)
+	}
+}
+
+// KeepResolved ends the conflicts there are and those that come, and nothing else.
+func TestKeepResolved(t *testing.T) {
+	store := openStore(t)
+	db, kdb := newDB(t, store, "a"), store.DB("a")
+	m := newMemory("m")
+	clash := func(id string) {
+		m.edit(id, couch.Rev{}, `{"p":1}`, false)
+		m.edit(id, couch.Rev{}, `{"q":2}`, false)
+	}
+	clash("x")
+	m.edit("plain", couch.Rev{}, `{}`, false)
+	mustRun(t, m, db, replicate.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- replicate.KeepResolved(ctx, kdb, union) }()
+	resolved := func(id string) {
+		t.Helper()
+		eventually(t, func() error {
+			doc, err := db.Get(ctx, id, couch.GetOptions{})
+			if err == nil && string(doc.Body) != `{"p":1,"q":2}` {
+				err = fmt.Errorf("%s: %s", id, doc.Body)
+			}
+			return err
+		})
+	}
+	resolved("x")
+	clash("y")
+	mustRun(t, m, db, replicate.Options{})
+	resolved("y")
+	if found := conflicts(t, db); len(found) > 0 {
+		t.Error(found)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	broken := errors.New("undecided")
+	clash("z")
+	mustRun(t, m, db, replicate.Options{})
+	if err := replicate.KeepResolved(context.Background(), kdb, func(replicate.Conflict) (*replicate.Document, error) { return nil, broken }); !errors.Is(err, broken) {
+		t.Error(err)
 	}
 }

@@ -21,6 +21,7 @@ type run struct {
 	sizes  sizer
 	pace   pacer
 	since  couch.Seq // what the next reader starts after
+	blank  bool      // the target had nothing when this began, so it need not be asked what it lacks
 
 	mu       sync.Mutex
 	underway []*batch // oldest first: the checkpoint is before the first that is not done
@@ -71,6 +72,8 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A live run asks all the same: others may fill the target meanwhile.
+	r.blank = !r.o.Live && to.DocCount == 0 && to.DelCount == 0 && number(to.UpdateSeq) == 0
 	r.log = newCheckpoints(r, from, to)
 	r.since, err = r.log.read(ctx, from.UpdateSeq)
 	r.report.setSeq(r.since)
@@ -89,6 +92,7 @@ func (r *run) copy(ctx context.Context) error {
 	stop := r.log.keep(ctx)
 	err := g.Wait()
 	stop()
+	r.blank = false
 	return err
 }
 

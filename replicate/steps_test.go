@@ -154,7 +154,18 @@ func mortalOf(t *rapid.T, m, other *memory, f *fuse, _ replicate.Options) couch.
 	}}
 }
 
-// The property: a partition of the databases, in which each part goes on by itself, heals.
+// editWhereItIs edits a document in the first database that has it.
+func editWhereItIs(dbs []*memory, id string) {
+	for _, db := range dbs {
+		if d := db.docs[id]; d != nil {
+			db.edit(id, d.leaves()[0].Rev, `{"after":"purge"}`, false)
+			return
+		}
+	}
+}
+
+// The property: a partition of the databases, in which each part goes on by itself, heals. A document that one of
+// them purges meanwhile comes back to it, whole, with the next edit anywhere.
 func TestPartitionsHeal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
@@ -173,6 +184,7 @@ func TestPartitionsHeal(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		purged := map[string]bool{}
 		for range rapid.IntRange(1, 4).Draw(t, "rounds") {
 			part := make([]int, len(dbs))
 			for i := range part {
@@ -183,7 +195,14 @@ func TestPartitionsHeal(t *testing.T) {
 				if i, j := rng.IntN(len(dbs)), rng.IntN(len(dbs)); i != j && part[i] == part[j] && rng.IntN(4) == 0 {
 					sync(i, j)
 				}
+				if id := fmt.Sprint("d", 1+rng.IntN(7)); rng.IntN(8) == 0 {
+					dbs[rng.IntN(len(dbs))].purge(id)
+					purged[id] = true
+				}
 			}
+		}
+		for id := range purged {
+			editWhereItIs(dbs, id)
 		}
 		for range 2 {
 			for i := range len(dbs) - 1 { // a line; the second time around everything is everywhere

@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 3, "how often the sync is repeated; the median counts")
 	flag.BoolVar(&b.ceilings, "ceilings", true, "measure raw SQLite and a raw data channel too")
 	flag.BoolVar(&b.rivals, "rivals", false, "measure RxDB and PouchDB too (npm ci in e2e/bench)")
+	flag.BoolVar(&b.tests, "tests", false, "run the tests that measure too: updates of a million documents, histories, live latency")
 	flag.StringVar(&b.report, "write", "", "write the results to this Markdown `file`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -48,6 +49,7 @@ type bench struct {
 	rounds   int
 	ceilings bool
 	rivals   bool
+	tests    bool
 	report   string
 	file     string // of the documents
 	hub      string // URL of the server
@@ -56,6 +58,8 @@ type bench struct {
 	results  []result
 
 	ceilingRows []string // of the report
+	bars        []bar
+	notes       []string // what else was measured
 }
 
 // A result is one measured rate.
@@ -107,11 +111,16 @@ func (b *bench) run(ctx context.Context) error {
 	if b.rivals {
 		steps = append(steps, b.compareRivals)
 	}
+	steps = append(steps, b.compression)
+	if b.tests {
+		steps = append(steps, b.measuringTests)
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
+	b.printBars()
 	if b.report != "" {
 		return b.writeReport()
 	}
@@ -217,15 +226,20 @@ func (b *bench) syncRounds(ctx context.Context) error {
 		}
 		times = append(times, took)
 		b.print(fmt.Sprintf("  sync over WebRTC, round %d", round+1), b.docs, took)
-		again, err := b.syncOnce(ctx, target, b.link, 0)
-		if err != nil {
+		began := time.Now()
+		if _, err := b.syncOnce(ctx, target, b.link, 0); err != nil {
 			return err
 		}
-		fmt.Printf("%-52s %8.2f s, 0 documents copied\n", "  a second run, process start included", again.Seconds())
+		fmt.Printf("%-52s %8.2f s, 0 documents copied\n", "  a second run, process start included", time.Since(began).Seconds())
 	}
-	slices.Sort(times)
-	b.row(rowSync, b.docs, times[len(times)/2])
+	b.row(rowSync, b.docs, median(times))
+	b.bar("peer to peer over WebRTC, documents/s", b.docsPerSecond(rowSync), 25_000)
 	return nil
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
 }
 
 // syncOthers measures the other pairs of ends.
@@ -235,40 +249,43 @@ func (b *bench) syncOthers(ctx context.Context) error {
 		return err
 	}
 	for _, o := range []struct{ what, from string }{{rowHTTP, records}, {rowLocal, b.source()}} {
-		took, err := b.syncOnce(ctx, filepath.Join(b.dir, strings.ReplaceAll(o.what, " ", ""), "records"), o.from, b.docs)
-		if err != nil {
-			return err
+		var times []time.Duration
+		for round := range b.rounds {
+			target := filepath.Join(b.dir, fmt.Sprint(strings.ReplaceAll(o.what, " ", ""), round), "records")
+			took, err := b.syncOnce(ctx, target, o.from, b.docs)
+			if err != nil {
+				return err
+			}
+			times = append(times, took)
 		}
-		b.row(o.what, b.docs, took)
+		b.row(o.what, b.docs, median(times))
 	}
 	return nil
 }
 
-// syncOnce runs `loveseat sync` and checks what it copied. The time is that of the whole process.
+// syncOnce runs `loveseat sync --pull` and checks what it copied. The time is that of the replication, from its
+// first request to its last checkpoint.
 func (b *bench) syncOnce(ctx context.Context, target, source string, want int) (time.Duration, error) {
-	start := time.Now()
-	out, err := proc.Run(ctx, nil, b.loveseat(), "sync", target, source, "--json")
-	took := time.Since(start)
+	out, err := proc.Run(ctx, nil, b.loveseat(), "sync", target, source, "--pull", "--json")
 	if err != nil {
 		return 0, err
 	}
 	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
 	var done struct {
 		Event  string
-		Pushed struct {
-			Written int `json:"docs_written"`
-		}
 		Pulled struct {
-			Written int `json:"docs_written"`
+			Written int       `json:"docs_written"`
+			Start   time.Time `json:"start_time"`
+			End     time.Time `json:"end_time"`
 		}
 	}
 	if err := json.Unmarshal(lines[len(lines)-1], &done); err != nil {
 		return 0, err
 	}
-	if done.Event != "complete" || done.Pulled.Written != want || done.Pushed.Written != 0 {
+	if done.Event != "complete" || done.Pulled.Written != want {
 		return 0, fmt.Errorf("the sync copied something else than %d documents: %s", want, lines[len(lines)-1])
 	}
-	return took, nil
+	return done.Pulled.End.Sub(done.Pulled.Start), nil
 }
 
 // compare measures the ceilings and prints the ratios.
@@ -299,6 +316,9 @@ func (b *bench) compare(ctx context.Context) error {
 			return fmt.Errorf("%s: no %s in\n%s", c.name, c.unit, out)
 		}
 		fmt.Printf("%-52s %11.0f %-8s  Loveseat is %.2f of it\n", c.name, ceiling, c.unit, c.ours/ceiling)
+		if c.ours == local {
+			b.bar("local to local, of raw SQLite insert", c.ours/ceiling, 0.5)
+		}
 		b.ceilingRows = append(b.ceilingRows, fmt.Sprintf("| %s | %.0f %s | %.2f |", c.name, ceiling, c.unit, c.ours/ceiling))
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/loveseat-db/loveseat/e2e/proc"
 )
@@ -21,7 +22,8 @@ func (b *bench) compareRivals(ctx context.Context) error {
 		args    []string
 		batches []string
 		ours    string
-	}{{rxdb, []string{"100", "500", "2000"}, rowSync}, {pouch, []string{"1000"}, rowHTTP}} {
+		bar     float64
+	}{{rxdb, []string{"100", "500", "2000"}, rowSync, 4}, {pouch, []string{"1000"}, rowHTTP, 5}} {
 		best := result{what: r.args[0]}
 		for _, batch := range r.batches {
 			rate, err := b.rival(ctx, r.args[1:], batch)
@@ -33,6 +35,7 @@ func (b *bench) compareRivals(ctx context.Context) error {
 			}
 		}
 		b.results = append(b.results, best)
+		b.bar(strings.TrimPrefix(r.ours, "Loveseat: ")+", times as fast as "+r.args[0][:strings.IndexByte(r.args[0], ':')], b.docsPerSecond(r.ours)/best.rate, r.bar)
 		fmt.Printf("%-52s %20.0f documents/s; Loveseat is %.1f times as fast (%s)\n", best.what, best.rate, b.docsPerSecond(r.ours)/best.rate, best.note)
 	}
 	return nil

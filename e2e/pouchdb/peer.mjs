@@ -19,7 +19,7 @@ function database(name) {
   return databases.get(name);
 }
 
-let live; // the running live sync
+const running = new Map(); // live syncs, by name
 let listener; // the running changes feed
 
 const steps = {
@@ -42,17 +42,36 @@ const steps = {
   replicate: async ({from, to, options = {}}) =>
     counts(await PouchDB.replicate(database(from), database(to), options)),
 
-  live: ({a, b}) => {
-    live = PouchDB.sync(database(a), database(b), {live: true, retry: true, back_off_function: () => 200});
+  live: ({a, b, name = 'live'}) => {
+    const live = PouchDB.sync(database(a), database(b), {live: true, retry: true, back_off_function: () => 200});
     live.on('error', fail);
+    running.set(name, live);
+    live.again = () => {
+      live.cancel();
+      steps.live({a, b, name});
+    };
     return true;
   },
 
-  stop: async () => {
+  stop: async ({name = 'live'}) => {
+    const live = running.get(name);
     const done = new Promise(resolve => live.on('complete', resolve));
     live.cancel();
     const r = await done;
     return {pushed: counts(r.push), pulled: counts(r.pull)};
+  },
+
+  // upsert writes a document over the winner, whatever that is.
+  upsert: async ({db, doc}) => {
+    for (;;) {
+      const _rev = await database(db).get(doc._id).then(d => d._rev, e => { if (e.status !== 404) throw e; });
+      try {
+        return await database(db).put(_rev ? {...doc, _rev} : doc);
+      } catch (e) {
+        if (e.status !== 409) throw e;
+        if (doc._deleted && !_rev) return null; // it is deleted already
+      }
+    }
   },
 
   // listen follows a database's changes from now on; heard waits for so many of them.
@@ -71,14 +90,6 @@ const steps = {
     listener.feed.cancel();
     return listener.ids;
   },
-
-  // leaves tells every leaf revision with its history and attachments.
-  leaves: async ({db}) => {
-    const {results} = await database(db).changes({style: 'all_docs'});
-    const docs = results.flatMap(r => r.changes.map(c => ({id: r.id, rev: c.rev})));
-    const got = await database(db).bulkGet({docs, revs: true, attachments: true});
-    return got.results.flatMap(r => r.docs.map(d => d.ok ?? d));
-  },
 };
 
 function counts(r) {
@@ -92,6 +103,14 @@ function fail(e) {
 }
 
 const print = line => process.stdout.write(JSON.stringify({event: 'answer', ...line}) + '\n');
+
+// A PouchDB of which a connection breaks while it begins to replicate forgets to catch the error
+// and replicates no more; a page would have to begin anew, as is done here.
+process.on('unhandledRejection', e => {
+  if (e?.type !== 'system') fail(e);
+  console.error('replicating anew after', e.message);
+  for (const live of running.values()) live.again();
+});
 
 process.on('SIGINT', () => process.exit(0));
 

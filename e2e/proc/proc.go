@@ -80,12 +80,27 @@ func (p *Proc) read(out io.Reader) {
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
 		if line := bytes.Clone(lines.Bytes()); json.Valid(line) {
-			p.events <- line
+			p.keep(line)
 		}
 	}
 	p.err = p.cmd.Wait()
 	close(p.exited)
 	close(p.events)
+}
+
+// keep puts an event where Next finds it. Of those that nobody waits for the latest 1024 are kept.
+func (p *Proc) keep(line json.RawMessage) {
+	for {
+		select {
+		case p.events <- line:
+			return
+		default:
+		}
+		select {
+		case <-p.events: // the oldest gives way
+		default:
+		}
+	}
 }
 
 // Next returns the next event of the given name, passing over others, decoded into out (if not nil).
@@ -121,6 +136,19 @@ func (p *Proc) Kill() {
 	p.killed.Store(true)
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
 	p.drain()
+}
+
+// Signal sends a signal, such as SIGSTOP.
+func (p *Proc) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Exited reports whether the program has ended.
+func (p *Proc) Exited() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // Killed reports whether Kill was called.
