@@ -1,5 +1,6 @@
 // The hub's relay: Noise, and connections through it that move to a direct path.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { CipherState, handshake } from '../lib/noise.js';
 import { dh } from '../lib/hpke.js';
@@ -113,4 +114,30 @@ test('what is changed on the way ends the connection', async t => {
   assert.match(String(await Promise.race([closed, failed])), /not what the peer sent|lost|reset|closed/);
   FakeWebSocket.tamper = undefined;
   assert.equal(await get(r), 1); // over a new connection
+});
+
+/** An X25519 pair of its 32 private bytes. */
+async function pairOf(base64) {
+  const pkcs8 = Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), Buffer.from(base64, 'base64')]);
+  const privateKey = await crypto.subtle.importKey('pkcs8', pkcs8, 'X25519', true, ['deriveBits']);
+  const { x } = await crypto.subtle.exportKey('jwk', privateKey);
+  const raw = new Uint8Array(Buffer.from(x, 'base64url'));
+  return { raw, pair: { privateKey, publicKey: await crypto.subtle.importKey('raw', raw, 'X25519', true, []) } };
+}
+
+test('both sides of a handshake and all messages are byte for byte those of Go', async () => {
+  const v = JSON.parse(readFileSync(new URL('golden/noise.json', import.meta.url)));
+  const pairs = {};
+  for (const k of ['initiatorStatic', 'responderStatic', 'initiatorEphemeral', 'responderEphemeral']) pairs[k] = await pairOf(v[k]);
+  const of = b64 => new Uint8Array(Buffer.from(b64, 'base64')), [atA, atB] = ends(), sent = [];
+  const noting = ([send, receive]) => [m => { sent.push(Buffer.from(m).toString('base64')); send(m); }, receive];
+  const side = async (initiator, own, other, ephemeral) => ({ ...await party(initiator, pairs[own], pairs[other], v.prologue), ephemeral: pairs[ephemeral].pair });
+  const [i, r] = await Promise.all([
+    handshake(await side(true, 'initiatorStatic', 'responderStatic', 'initiatorEphemeral'), ...noting(atA)),
+    handshake(await side(false, 'responderStatic', 'initiatorStatic', 'responderEphemeral'), ...noting(atB)),
+  ]);
+  assert.deepEqual(sent, v.handshake);
+  for (const [from, want] of [[i.send, v.fromInitiator], [r.send, v.fromResponder]]) {
+    for (const [n, m] of want.entries()) assert.equal(Buffer.from(await from.encrypt(of(v.plaintexts[n]))).toString('base64'), m);
+  }
 });
