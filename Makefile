@@ -61,6 +61,7 @@ soak: build e2e/node_modules/.ok
 	LOVESEAT_SOAK=1 $(GO) test -run Soak -timeout 60m -v ./localdb
 	LOVESEAT_SOAK=1 $(GO) test -run AcknowledgedWrites -timeout 60m -v ./e2e
 	LOVESEAT_SOAK=1 $(GO) test -run TestSmallForEver -timeout 60m -v ./hub
+	LOVESEAT_SOAK=1 $(GO) test -run NoLeaksInHub -timeout 60m -v ./peeradapter
 	$(GO) run ./e2e/hubbench -bin $(BIN) -only signals,feeds -strict
 
 need-go:

@@ -127,7 +127,9 @@ func (p *pouch) leaves(db string) leaves {
 			}
 		}
 		var got struct {
-			Results []struct{ Docs []struct{ OK json.RawMessage } }
+			Results []struct {
+				Docs []struct{ OK json.RawMessage }
+			}
 		}
 		p.call(db, "bulkGet", &got, map[string]any{"docs": refs, "revs": true, "attachments": true})
 		for _, r := range got.Results {

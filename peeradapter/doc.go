@@ -1,5 +1,5 @@
-// Package peeradapter connects peers by WebRTC. It is the only package that
-// knows pion and yamux: to the others it is a [share.Transport], that is, a
+// Package peeradapter connects peers by WebRTC, through a hub's relay (noise.go), or
+// without a hub over any connection (Serve, Open). It is the only package that knows pion and yamux: to the others it is a [share.Transport], that is, a
 // net.Listener and a dial function.
 //
 // # Signals
@@ -12,6 +12,8 @@
 //	answer     {"v":1, "sdp":…}                   or bye, if it is refused
 //	candidate  {"v":1, "candidates":[…]}          both ways, any number of times
 //	bye        {"v":1, "reason":…}                from who gives up
+//	restart    {"v":1, "time":…, "of":SESSION, "sdp":…}   ICE restart, by who offered; without sdp the other asks for one
+//	relay      {"v":1, "session":…}               meet at the hub's relay, see noise.go
 //
 // Offer and answer are sent before gathering ends, with the candidates found by then;
 // the others follow in batches (trickle ICE, RFC 8838). There is at most one negotiation
@@ -28,7 +30,7 @@
 // client. Each side may open streams; a stream is one connection of HTTP/1.1.
 //
 // Who closes sends yamux's "go away", waits until all is delivered, and aborts the association.
-// A peer that is silent for seven seconds (ICE consent, RFC 7675), or for ten
-// answers no ping of yamux while nothing else moves either, is lost: its streams
+// A peer that is silent for about 13 seconds, in which its ICE is restarted, or answers no
+// ping of yamux for so long while nothing else moves either, is lost: its streams
 // fail, and the next dial makes a new connection.
 package peeradapter

@@ -75,15 +75,16 @@ const steps = {
   },
 
   // listen follows a database's changes from now on; heard waits for so many of them.
-  listen: ({db}) => new Promise((resolve, reject) => {
+  listen: async ({db}) => {
+    const {update_seq} = await database(db).info(); // "now" would be the time when the feed's request arrives
     const ids = [];
     let wake = () => {};
-    const feed = database(db).changes({live: true, since: 'now'});
+    const feed = database(db).changes({live: true, since: update_seq});
     feed.on('change', c => { ids.push(c.id); wake(); });
-    feed.on('error', reject);
+    feed.on('error', fail);
     listener = {feed, ids, woken: () => new Promise(r => { wake = r; })};
-    resolve(true);
-  }),
+    return true;
+  },
 
   heard: async ({count}) => {
     while (listener.ids.length < count) await listener.woken();
