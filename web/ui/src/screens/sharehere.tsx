@@ -20,7 +20,7 @@ const admits: Record<Admit, string> = { all: 'Everybody on the hub', invite: 'Wh
 function Running({ s }: { s: Shared }) {
   const action = useAction();
   return <li class="card stack">
-    <div class="row"><span class="grow"><strong>{s.name}</strong>{s.name !== s.db && <span class="dim"> from {s.db}</span>}</span><Badge>{admits[s.admit]}</Badge><AccessBadge access={s.access} /><Badge kind={s.error ? 'warn' : 'good'}>{s.error ? 'Trying again' : 'Shared'}</Badge></div>
+    <div class="row"><span class="grow wide"><strong>{s.name}</strong>{s.name !== s.db && <span class="dim"> from {s.db}</span>}</span><Badge>{admits[s.admit]}</Badge><AccessBadge access={s.access} /><Badge kind={s.error ? 'warn' : 'good'}>{s.error ? 'Trying again' : 'Shared'}</Badge></div>
     {s.error && <ErrorNote error={new Error(s.error)} />}
     {s.openers.length > 0 && <ul class="stack" aria-label="Open at">{s.openers.map(o => <li class="row" key={o.peer}><span>Open at <PeerCode peer={o.peer} /></span><RouteBadge route={o.route} />
       <Sure ask="Cut them off, for good?" onSure={() => action.run(() => revoke(s, o.peer))}>Revoke</Sure></li>)}</ul>}

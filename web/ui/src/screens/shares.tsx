@@ -10,6 +10,7 @@ import { useNow } from '../state/load.js';
 import { hubOf, type Joined } from '../state/peers.js';
 import { go, query, to } from '../state/route.js';
 import { hubs } from '../state/session.js';
+import { verificationOf } from '../state/verification.js';
 
 function Row({ share: s, hub, now }: { share: SharedDatabase; hub: Joined; now: number }) {
   const link = hub.peer?.peers().find(p => p.peer === s.peer);
@@ -18,6 +19,7 @@ function Row({ share: s, hub, now }: { share: SharedDatabase; hub: Joined; now: 
     <span class="grow">
       <strong class="cut">{s.name}</strong>
       <small class="dim cut"><PeerCode peer={s.peer} /> · {count(s.docCount)} {s.docCount === 1 ? 'document' : 'documents'} · {span(now - +s.published)} ago</small>
+      {!s.own && <small class="dim cut">Verification <code>{verificationOf(hub.peer?.id, s.peer) ?? '…'}</code></small>}
     </span>
     <span class="badges">{s.own && <Badge kind="accent">Yours</Badge>}<AccessBadge access={s.access} /><AdmissionBadge admission={s.admission} />{s.own ? <Badge kind="good">Shared</Badge> : <RouteBadge route={link?.route ?? ''} connected={!!link} />}</span>
     <Icon name="right" />
