@@ -105,13 +105,13 @@ func (r *relays) pass(s *relaySession, from, to *relaySocket) {
 			err = from.pay(s.ctx, n)
 		}
 		if err == nil {
+			r.bytes.Add(int64(n)) // before it arrives: who has it finds it counted
 			err = to.ws.Write(s.ctx, websocket.MessageBinary, buf[:n])
 		}
 		if err != nil {
 			break
 		}
 		s.idle.Reset(r.c.idle())
-		r.bytes.Add(int64(n))
 	}
 	to.close(s, websocket.StatusNormalClosure, "")
 }
