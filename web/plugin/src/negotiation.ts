@@ -11,7 +11,7 @@ import { utf8 } from './encoding.js';
 import type { Signaler } from './mailbox.js';
 
 /** The content of a signal. */
-export interface Message { v: 1; time?: number; sdp?: string; candidates?: RTCIceCandidateInit[]; reason?: string; session?: string }
+export interface Message { v: 1; time?: number; sdp?: string; candidates?: RTCIceCandidateInit[]; reason?: string }
 
 /** A signal whose payload has been read and checked. */
 export interface Inbound extends Omit<Signal, 'payload'> { message: Message }
