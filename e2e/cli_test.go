@@ -187,7 +187,7 @@ func TestHubWithAdmin(t *testing.T) {
 	w.ok(err)
 	w.edit("alice/notes", `{"_id":"x"}`)
 	s := w.share(with, "alice/notes")
-	if strings.Contains(s.Link, "s3cret") || strings.Contains(s.Link, "joe") {
+	if strings.Contains(s.Link, "s3cret") || strings.Contains(s.Link, "@") {
 		t.Errorf("the link is %s", s.Link)
 	}
 	w.check("loveseat", []cliCase{

@@ -273,7 +273,7 @@ func TestUserCommands(t *testing.T) {
 // eventually waits for another process's change to be noticed.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(300 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(300 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Error("it is not noticed")
 			return

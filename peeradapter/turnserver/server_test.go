@@ -23,7 +23,7 @@ func start(t *testing.T, c Config) *Server {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		for deadline := time.Now().Add(5 * time.Second); s.stats.Allocations.Load() != 0; {
+		for deadline := time.Now().Add(30 * time.Second); s.stats.Allocations.Load() != 0; {
 			if time.Now().After(deadline) {
 				t.Fatalf("%d relays are left", s.stats.Allocations.Load())
 			}
@@ -91,7 +91,7 @@ func TestQuotaOfRelays(t *testing.T) {
 	defer allocate("bob", true).Close()
 	allocate("eve", false) // no more for all
 	_ = first.Close()
-	for deadline := time.Now().Add(5 * time.Second); !s.users.may("ann"); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !s.users.may("ann"); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what was closed still counts")
 		}
@@ -127,7 +127,7 @@ func TestTargetsAndBandwidth(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(5 * time.Second); open.stats.Bytes.Load()+1000*open.stats.Dropped.Load() < 90_000; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); open.stats.Bytes.Load()+1000*open.stats.Dropped.Load() < 90_000; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			break // some were lost before they came to the server
 		}

@@ -3,6 +3,7 @@
 import { type Bytes, fromBase64, hash, randomHex, toBase64, utf8, sha256 } from './encoding.js';
 import { badRequest, CouchError, forbidden, notFound } from './errors.js';
 import type { Pouch } from './pouch.js';
+import type { RemoteInfo } from './share.js';
 
 /** Names an invite without its secret. */
 export interface Invite { id: string; label?: string; made: string; expires?: string; once?: boolean; peer?: string }
@@ -75,8 +76,8 @@ export class Admission {
   }
 
   /** Lets a peer in or throws why not. Returns the id of the invite that lets it in, and whether it was admitted for good. */
-  async decide(peer: string, secret: string | null): Promise<{ invite?: string; always: boolean }> {
-    const gone = this.#lists.revoked[peer];
+  async decide({ peer, predecessors = [] }: RemoteInfo, secret: string | null): Promise<{ invite?: string; always: boolean }> {
+    const ids = [peer, ...predecessors], gone = ids.map(id => this.#lists.revoked[id]).find(Boolean);
     if (gone) throw forbidden(`Access to this share was revoked.${gone.reason ? ' ' + gone.reason : ''}`);
     let bad: CouchError | undefined;
     if (secret) {
@@ -86,8 +87,8 @@ export class Admission {
         bad = e as CouchError;
       }
     }
-    if (Object.hasOwn(this.#lists.always, peer)) return { always: true };
-    const listed = this.allow?.some(p => peer === p || peer.startsWith(p + '-'));
+    if (ids.some(id => Object.hasOwn(this.#lists.always, id))) return { always: true };
+    const listed = this.allow?.some(p => ids.some(id => id === p || id.startsWith(p + '-')));
     if (listed || !this.invited && !this.allow) return { always: false };
     throw bad ?? forbidden(this.invited ? 'This share needs an invite.' : 'This share is for peers that its owner has listed.');
   }

@@ -3,6 +3,7 @@
 import { type Bytes, canonicalJSON, fromBase64, hash, randomHex, text, toBase64, utf8 } from './encoding.js';
 import { seal } from './hpke.js';
 import { type Identity, type Keys, peerID, peerOf } from './identity.js';
+import type { Succession } from './succession.js';
 
 /** A document as CouchDB's JSON has it. */
 export interface Doc { _id: string; _rev?: string; _deleted?: boolean; [member: string]: unknown }
@@ -17,7 +18,7 @@ export type Admission = 'listed' | 'approval' | 'invite';
 export interface ShareDoc extends Doc {
   type: 'share'; v: 1; name: string; info?: unknown; db: string; peer: string; instance: string; keys: Keys;
   nonce: string; access: Access; doc_count: number; update_seq: string; published: string; expires: string;
-  admission?: Admission; filtered?: boolean; until?: string; signature?: string;
+  admission?: Admission; filtered?: boolean; until?: string; succeeds?: Succession[]; signature?: string;
 }
 
 /** The document "signal:<time-sortable id>". */

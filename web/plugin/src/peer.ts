@@ -238,7 +238,9 @@ export class Peer {
       if (s) return this.#remote(s, intro);
     }
     await this.directory.list(this.hub);
-    const named = this.directory.live().filter(s => s.name === ref);
+    const live = this.directory.live(), next = id && await (await import('./sharing.js')).successor(live, id);
+    if (next) return this.#remote(next, intro);
+    const named = live.filter(s => s.name === ref);
     if (named.length > 1) throw new CouchError(409, 'ambiguous_name', `Several shares are named ${ref}; open one by its id.`);
     if (!named[0]) throw new CouchError(404, 'not_found', `No live share ${id ?? `is named ${ref}`}.`);
     return this.#remote(named[0], intro);

@@ -11,6 +11,7 @@ import type { Link } from './link.js';
 import { Messages, type RequestHandler } from './messages.js';
 import type { Peer } from './peer.js';
 import type { Pouch } from './pouch.js';
+import { readSuccession } from './succession.js';
 import type { Stream } from './yamux.js';
 
 /** What a sharer knows of a peer that opens its share. */
@@ -25,6 +26,8 @@ export interface RemoteInfo {
   info?: unknown;
   /** Id of the invite that has let it in. */
   invite?: string;
+  /** Peer ids that it had before, verified, the oldest first. */
+  predecessors?: string[];
 }
 
 /** Tells that a peer opens a share for the first time. */
@@ -259,7 +262,9 @@ export class Share {
     info.route = link.route;
     try {
       info.info = readInfo(headers.get('Loveseat-Info'));
-      const { invite, always } = await this.admission.decide(info.peer, headers.get('Loveseat-Invite'));
+      const before = await readSuccession(headers.get('Loveseat-Succession'), info.peer);
+      if (before.length) info.predecessors = before;
+      const { invite, always } = await this.admission.decide(info, headers.get('Loveseat-Invite'));
       info.invite = invite;
       if (!always) await this.#ask(info);
       return undefined;
@@ -292,7 +297,7 @@ export class Share {
   /** Takes a peer's access away: requests under way are cut off, later ones refused. */
   async revoke(peer: string, reason?: string): Promise<void> {
     await this.admission.revoke(peer, reason);
-    this.#cut(r => r.info.peer === peer);
+    this.#cut(r => r.info.peer === peer || r.info.predecessors?.includes(peer));
   }
 
   /** Makes an invite and returns its link, or the secret alone in a hub without a URL. */
@@ -316,7 +321,7 @@ export class Share {
     this.messages.send(this.peer.id, value);
   }
 
-  #cut(which: (r: Remote) => boolean): void {
+  #cut(which: (r: Remote) => boolean | undefined): void {
     for (const [address, r] of [...this.#remotes]) {
       if (!which(r)) continue;
       this.#remotes.delete(address);

@@ -191,7 +191,7 @@ export class Topic {
   /** Replicates from a member. It returns when it is ended, and throws when the replication fails for good. */
   #pull(m: Member, r: Remote, signal: AbortSignal): Promise<void> {
     const PouchDB = this.db.constructor as any;
-    const remote = new PouchDB(r.url, { fetch: r.fetch, skip_setup: true });
+    const remote = quiet(new PouchDB(r.url, { fetch: r.fetch, skip_setup: true }));
     const filter = this.o.designDocs ? {} : { filter: function notDesign(doc: any) { return !doc._id.startsWith('_design/'); } };
     return new Promise<void>((resolve, reject) => {
       const live = PouchDB.replicate(remote, this.db, { live: true, retry: true, batch_size: 500, back_off_function: (d: number) => Math.min(jitter(d * 2 || retryMin), retryMax), ...filter });
@@ -261,4 +261,19 @@ export class Topic {
     this.#changed();
     await this.sharing.unshare(this.share.id);
   }
+}
+
+/** PouchDB's replication asks info() after each batch and looks at no error, which would be unhandled when a link is cut just then. */
+function quiet(remote: any): any {
+  const info = remote.info.bind(remote);
+  remote.info = () => {
+    const p = info(), then = p.then.bind(p);
+    p.then = (...fns: any[]) => {
+      const next = then(...fns);
+      next.catch(() => {});
+      return next;
+    };
+    return p;
+  };
+  return remote;
 }
