@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { CipherState, handshake } from '../lib/noise.js';
+import { handshake } from '../lib/noise.js';
 import { dh } from '../lib/hpke.js';
 import { FakeRTCPeerConnection, eventually, hub, join, pouch } from './support.mjs';
 
@@ -32,16 +32,15 @@ test('a handshake gives both sides the same keys, which only the two have', asyn
     assert.deepEqual(await r.receive.decrypt(await i.send.encrypt(bytes(text))), bytes(text));
     assert.deepEqual(await i.receive.decrypt(await r.send.encrypt(bytes(text))), bytes(text));
   }
-  const [m, n] = [await i.send.encrypt(bytes('m')), await i.send.encrypt(bytes('n'))];
+  await i.send.encrypt(bytes('m'));
+  const n = await i.send.encrypt(bytes('n'));
   await assert.rejects(r.receive.decrypt(n)); // out of order
-  assert.ok(m);
-  for (const [x, y, px, py] of [[await party(true, c, b), await party(false, b, a)], [await party(true, a, b, 'other'), await party(false, b, a)]]) {
+  for (const [x, y] of [[await party(true, c, b), await party(false, b, a)], [await party(true, a, b, 'other'), await party(false, b, a)]]) {
     const [one, two] = ends();
     const answered = handshake(y, ...two);
     void handshake(x, ...one).catch(() => {});
-    await assert.rejects(answered, `${px}${py}`);
+    await assert.rejects(answered);
   }
-  assert.ok(CipherState);
 });
 
 /** A hub's relay in this process: tickets, and WebSockets that are joined by session. */
