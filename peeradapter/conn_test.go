@@ -1,6 +1,7 @@
 package peeradapter
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -180,12 +181,36 @@ func TestSlowReader(t *testing.T) {
 	_ = stuck.Close()
 }
 
+// A context bounds the dial only: who cancels it right afterwards keeps the stream.
+func TestStreamOutlivesDial(t *testing.T) {
+	p := new(post)
+	a, b := newTransport(t, p, "a", Config{}), newTransport(t, p, "b", Config{})
+	go echo(listen(t, b, "b"))
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 100 {
+				ctx, cancel := context.WithCancel(t.Context())
+				c, err := a.DialContext(ctx, "", "b")
+				cancel()
+				if err == nil {
+					err = errors.Join(ping(c), c.Close())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestCloseDelivers(t *testing.T) {
 	p := new(post)
 	a, b := newTransport(t, p, "a", Config{}), newTransport(t, p, "b", Config{})
 	l := listen(t, b, "b")
 	c := dial(t, a, "b")
-	const size = 1 << 20
+	const size = 256 << 10
 	_, err := c.Write(make([]byte, size))
 	must(t, err)
 	s, err := l.Accept()

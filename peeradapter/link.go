@@ -71,12 +71,12 @@ func newDCLink(n *negotiation, conn *dcConn) (*link, error) {
 		case webrtc.PeerConnectionStateFailed:
 			l.end(ErrPeerLost)
 		case webrtc.PeerConnectionStateClosed:
-			l.end(ErrPeerClosed)
+			l.endRead()
 		}
 	})
 	n.pc.SCTP().OnClose(func(error) {
 		close(gone)
-		l.end(ErrPeerClosed)
+		l.endRead()
 	})
 	return l, nil
 }
@@ -87,6 +87,12 @@ func (l *link) end(err error) {
 		l.err = err
 		close(l.ending)
 	})
+}
+
+// endRead ends the link because the peer has closed it: when all that it sent is
+// read, and the channel says that it is at its end, or at the latest soon.
+func (l *link) endRead() {
+	time.AfterFunc(drainLimit, func() { l.end(ErrPeerClosed) })
 }
 
 // alive reports whether streams can be opened.
@@ -186,12 +192,15 @@ func (l *link) open(ctx context.Context, wg *sync.WaitGroup) (*stream, error) {
 		s   *yamux.Stream
 		err error
 	}
-	opened := make(chan result, 1)
+	opened := make(chan result) // without a buffer: who gives up and who hands over agree
 	wg.Go(func() {
 		s, err := l.session.OpenStream() // waits while the connection is congested
-		opened <- result{s, err}
-		if ctx.Err() != nil && err == nil {
-			_ = s.Close()
+		select {
+		case opened <- result{s, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = s.Close()
+			}
 		}
 	})
 	select {
