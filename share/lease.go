@@ -21,11 +21,10 @@ func (s *Share) publish(ctx context.Context) error {
 		return err
 	}
 	for attempt := 0; ; attempt++ {
-		published := time.Now()
-		if !published.After(s.published) { // readers ignore what is older than they have
+		published := time.Now().Truncate(time.Millisecond) // as documents have it
+		if !published.After(s.published) {                 // readers ignore what is no newer than they have
 			published = s.published.Add(time.Millisecond)
 		}
-		published = published.Truncate(time.Millisecond)
 		doc, err := s.peer.id.newShareDoc(shareDoc{Share: hubdoc.Share{
 			Name: s.name, Info: s.info, DB: s.dbName, Instance: s.peer.instance, Nonce: s.nonce, Access: s.access,
 			DocCount: info.DocCount, UpdateSeq: string(info.UpdateSeq),

@@ -224,6 +224,7 @@ func TestRestart(t *testing.T) {
 
 		// The first process hangs: its connections are silent, its document stays.
 		first.transport.(*memTransport).hang()
+		time.Sleep(time.Millisecond / 2) // documents tell milliseconds only, and the second one must be newer
 		second := w.join(func(c *Config) { c.Identity = id })
 		again, err := second.Share(w.ctx, kivikDB(w, "notes"), ShareOptions{Name: "renamed"})
 		w.must(err)
