@@ -46,7 +46,7 @@ func TestReadmeGo(t *testing.T) {
 	main := w.write("main.go", []byte(strings.ReplaceAll(w.readme("go"), readmeHub, hub.url)))
 	cmd := w.command("go", "run", main)
 	cmd.Dir, cmd.Env = "..", append(os.Environ(), "XDG_CONFIG_HOME="+w.path("config"))
-	w.output(cmd, `from Alice`, `pulled 1 over route host`)
+	w.output(cmd, `from Alice`, `pulled 1 over route (host|srflx)`)
 }
 
 func TestReadmePouchDB(t *testing.T) {
@@ -103,6 +103,6 @@ func TestDemo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	cmd := w.command("demo", "-bin", bin, "-countries", countries, "-dir", w.path("demo"), "-addr", "127.0.0.1:0", "-once")
-	w.output(cmd, `imported 250 countries with 750 attachments`, `equal to Alice's file`, `pulled 250 documents .*, 0 failed; route host`,
+	w.output(cmd, `imported 250 countries with 750 attachments`, `equal to Alice's file`, `pulled 250 documents .*, 0 failed; route (host|srflx)`,
 		`Both edited while a live sync ran`, `Alice's and Bob's databases are equal, attachments included`)
 }

@@ -109,7 +109,7 @@ func (w *world) hubDocs(prefix string) (ids []string) {
 // eventually polls until ok.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			w.t.Fatal("did not happen: " + what)

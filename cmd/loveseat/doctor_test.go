@@ -90,7 +90,7 @@ func TestDoctorOfHealthyHub(t *testing.T) {
 	for check, pattern := range map[string]string{
 		"dns": `^ok 127\.0\.0\.1 is`, "tcp": `^ok port \d+ answers`, "couchdb": `^ok Loveseat .* answers`, "clock": `^ok agrees`,
 		"auth": `^ok signed in as "admin"`, "database": `^ok "hub" may be read`, "feed": `^(ok|warning) a signal to oneself took`,
-		"turn": `^ok turn:127\.0\.0\.1:\d+\S* gives the relay .*ok .*transport=tcp gives`, "relay": `^ok`, "share": `^ok "notes" is open \(route host\)`,
+		"turn": `^ok turn:127\.0\.0\.1:\d+\S* gives the relay .*ok .*transport=tcp gives`, "relay": `^ok`, "share": `^ok "notes" is open \(route (host|srflx)\)`,
 		"disk": `^(ok|warning)`, "store": `database "notes" is healthy: 1 documents`,
 	} {
 		expectCheck(t, found, check, pattern)
