@@ -128,3 +128,37 @@ func TestExpiryOnForeignServer(t *testing.T) {
 		t.Error("the other hub did not go on")
 	}
 }
+
+// TestServiceBeforeAnotherServer: a hub in front of a server that wants an
+// administrator's password brings its own page, limits and TURN server.
+func TestServiceBeforeAnotherServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env = append(w.env, "LOVESEAT_ADMIN=admin:PASSWORD")
+	asAdmin := func(url string) string { return strings.Replace(url, "http://", "http://admin:PASSWORD@", 1) }
+	back := w.hub("back")
+	front := w.hub("front", "--couchdb", asAdmin(back.url), "--turn-udp", "127.0.0.1:0", "--turn-ip", "127.0.0.1", "--limit-requests", "1")
+	ask[any](w, "PUT", asAdmin(front.url)+"/notes", "")
+	ask[any](w, "PUT", asAdmin(front.url)+"/notes/a", `{"x":1}`)
+	if d := ask[struct{ X int }](w, "GET", asAdmin(back.url)+"/notes/a", ""); d.X != 1 {
+		t.Errorf("at the server behind: %+v", d)
+	}
+	if status, b, err := w.http("GET", front.url+"/notes/a", ""); status != 401 {
+		t.Errorf("a stranger: %d %s %v", status, b, err)
+	}
+	if status, b, err := w.http("GET", front.url+"/_utils/", ""); status != 200 || !strings.Contains(string(b), "<title>Loveseat</title>") {
+		t.Errorf("the page: %d %.200s %v", status, b, err)
+	}
+	ice := ask[struct{ ICEServers []struct{ URLs []string } }](w, "GET", asAdmin(front.url)+"/_ice", "")
+	if len(ice.ICEServers) != 1 || !strings.HasPrefix(fmt.Sprint(ice.ICEServers[0].URLs), "[turn:127.0.0.1:") {
+		t.Errorf("TURN: %+v", ice)
+	}
+	w.eventually("a stranger has made too many requests", func() error {
+		for range 20 {
+			if status, _, err := w.http("GET", front.url+"/_uuids", ""); status == 429 || err != nil {
+				return err
+			}
+		}
+		return errors.New("all were answered")
+	})
+}

@@ -50,7 +50,7 @@ func (h *Hub) authorize(r *http.Request, a couchhttp.Access) error {
 		return couch.Forbidden("You can't edit the security object of the user database.")
 	case needs == forAll || l.admin():
 		return nil
-	case needs == forAdmins:
+	case needs == forAdmins || couchhttp.IsEndpoint(a.DB): // one of CouchDB's own that is not served here
 		return errNotAdmin
 	case a.DB == usersDatabase:
 		return h.authorizeUsers(l, a)

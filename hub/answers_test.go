@@ -59,8 +59,8 @@ func TestMethodOverride(t *testing.T) {
 		{"POST", "/public", "DELETE", "", "bob", 401, "You are not a server admin."},
 		{"POST", "/public/_security", "PUT", "{}", "alice", 403, "You are not a db or server admin."},
 		{"POST", "/public/x", "TRACE", "", "ann", 405, "method_not_allowed"},
-		{"POST", "/public/x", "put", "{}", "ann", 405, "method_not_allowed"}, // not one of its methods
-		{"PUT", "/public/x", "DELETE", `{}`, "ann", 201, `"ok":true`},        // only POST is overridden
+		{"POST", "/public/x", "put", "{}", "ann", 400, "Referer header required."}, // not one of its methods
+		{"PUT", "/public/x", "DELETE", `{}`, "ann", 201, `"ok":true`},              // only POST is overridden
 		{"GET", "/public/x", "DELETE", "", "ann", 200, `"_rev"`},
 	} {
 		a := s.do(tt.method, tt.path, tt.body, "X-HTTP-Method-Override: "+tt.override, as(tt.who), "Destination: copy")

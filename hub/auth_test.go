@@ -74,8 +74,39 @@ func TestSessions(t *testing.T) {
 			t.Errorf("%d %s", a.StatusCode, a.body)
 		}
 	}
-	if a := login("text/plain", "{}"); a.StatusCode != 415 {
-		t.Errorf("%d %s", a.StatusCode, a.body)
+	for _, tt := range []struct{ contentType, body, want string }{
+		{"text/plain", "{}", "request body must contain a username"},
+		{"application/json", `{"password":"x"}`, "request body must contain a username"},
+		{"application/x-www-form-urlencoded", "password=x", "request body must contain a username"},
+		{"application/json", `{"name":"ann","username":"bob","password":"s3cret:word"}`, "request body contains different usernames"},
+	} {
+		if a := login(tt.contentType, tt.body); a.StatusCode != 400 || !strings.Contains(string(a.body), tt.want) || len(a.Cookies()) > 0 {
+			t.Errorf("%s: %d %v %s", tt.body, a.StatusCode, a.Cookies(), a.body)
+		}
+	}
+	for _, body := range []string{`{"username":"ann","password":"s3cret:word"}`, `{"username":"ann","name":"ann","password":"s3cret:word"}`} {
+		if a := login("application/json", body); a.StatusCode != 200 {
+			t.Errorf("%s: %d %s", body, a.StatusCode, a.body)
+		}
+	}
+	// A page's form is sent on, to a path of this host only.
+	for _, tt := range []struct {
+		method, path, password string
+		status                 int
+		location               string
+	}{
+		{"POST", "/_session?next=/_utils/", "s3cret:word", 302, s.url + "/_utils/"},
+		{"POST", "/_session?next=/_utils/", "wrong", 401, ""},
+		{"POST", "/_session?fail=/_utils/?x", "wrong", 302, s.url + "/_utils/?x"},
+		{"POST", "/_session?next=//evil.example", "s3cret:word", 302, s.url + "//evil.example"},
+		{"POST", "/_session?next=http://evil.example", "s3cret:word", 400, ""},
+		{"POST", "/_session?next=/%0d%0aX-Evil:1", "s3cret:word", 400, ""},
+		{"DELETE", "/_session?next=/", "", 302, s.url + "/"},
+	} {
+		a := s.once(tt.method, tt.path, `{"name":"ann","password":"`+tt.password+`"}`, asJSON)
+		if a.StatusCode != tt.status || a.Header.Get("Location") != tt.location || len(a.Cookies()) != 1 {
+			t.Errorf("%s: %d %v", tt.path, a.StatusCode, a.Header)
+		}
 	}
 	if a := s.do("PATCH", "/_session", ""); a.StatusCode != 405 {
 		t.Errorf("%d %s", a.StatusCode, a.body)

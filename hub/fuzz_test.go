@@ -54,6 +54,9 @@ func FuzzCredentials(f *testing.F) {
 	f.Add("application/json", `{"name":"a","password":"b"}`)
 	f.Add("application/x-www-form-urlencoded", "name=a&password=%62")
 	f.Add("application/json; charset=x", `{"name":1}`)
+	f.Add("application/json", `{"name":"a","username":"b","password":"c"}`)
+	f.Add("application/x-www-form-urlencoded", "password=c")
+	f.Add("text/plain", "name=a&password=b")
 	f.Fuzz(func(t *testing.T, contentType, body string) {
 		r := httptest.NewRequest("POST", "/_session", strings.NewReader(body))
 		r.Header.Set("Content-Type", contentType)

@@ -33,7 +33,7 @@ func hostileValues() (all []hostile) {
 		add("query_parse_error", `Invalid boolean parameter: "maybe"`, "/db/_all_docs", flag, "maybe")
 		add("query_parse_error", anything, "/db/_all_docs", flag, "1", "[]", "null", "\x00")
 	}
-	add("query_parse_error", anything, "/_uuids", "count", badNumbers...)
+	add("bad_request", "invalid count", "/_uuids", "count", badNumbers...)
 	add("query_parse_error", anything, "/db/_changes", "timeout", badNumbers...)
 	add("bad_request", anything, "/db/_changes", "heartbeat", badNumbers...)
 	add("bad_request", anything, "/db/_changes", "since", "nope", "-1", "1.5", "{}", "[]", "1e400", "\x00", "99999999999999999999999-aaaaaaaa")

@@ -80,6 +80,11 @@ type answer struct {
 // do sends a request; headers are "Name: value".
 func (s *server) do(method, path, body string, headers ...string) *answer {
 	s.t.Helper()
+	return s.doBy(http.DefaultClient, method, path, body, headers...)
+}
+
+func (s *server) doBy(client *http.Client, method, path, body string, headers ...string) *answer {
+	s.t.Helper()
 	var r io.Reader
 	if body != "" {
 		r = strings.NewReader(body)
@@ -95,7 +100,7 @@ func (s *server) do(method, path, body string, headers ...string) *answer {
 		}
 		req.Header.Set(k, v)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -22,12 +22,15 @@ var access = map[string]right{
 	"GET /_metrics": forAdmins, "HEAD /_metrics": forAdmins,
 	"GET /_all_dbs": forAdmins, "HEAD /_all_dbs": forAdmins,
 	"GET /_active_tasks": forAdmins, "HEAD /_active_tasks": forAdmins,
+	"GET /_dbs_info": forAdmins, "HEAD /_dbs_info": forAdmins, "POST /_dbs_info": forAdmins,
+	"GET /_membership": forAdmins, "HEAD /_membership": forAdmins,
 
 	"GET /:db": forMembers, "HEAD /:db": forMembers, "POST /:db": forMembers,
 	"PUT /:db": forAdmins, "DELETE /:db": forAdmins,
 	"POST /:db/_bulk_docs": forMembers, "POST /:db/_bulk_get": forMembers,
 	"GET /:db/_all_docs": forMembers, "HEAD /:db/_all_docs": forMembers, "POST /:db/_all_docs": forMembers,
 	"GET /:db/_design_docs": forMembers, "HEAD /:db/_design_docs": forMembers, "POST /:db/_design_docs": forMembers,
+	"POST /:db/_all_docs/queries": forMembers, "POST /:db/_design_docs/queries": forMembers,
 	"GET /:db/_changes": forMembers, "HEAD /:db/_changes": forMembers, "POST /:db/_changes": forMembers,
 	"POST /:db/_revs_diff": forMembers, "POST /:db/_missing_revs": forMembers,
 	"POST /:db/_find": forMembers, "POST /:db/_explain": forMembers, "GET /:db/_index": forMembers, "HEAD /:db/_index": forMembers,
@@ -35,13 +38,15 @@ var access = map[string]right{
 	"GET /:db/_revs_limit": forMembers, "HEAD /:db/_revs_limit": forMembers,
 	"POST /:db/_ensure_full_commit": forMembers,
 	"POST /:db/_purge":              forAdmins, "POST /:db/_compact": forDBAdmins,
+	"POST /:db/_compact/:index": forDBAdmins, "POST /:db/_view_cleanup": forDBAdmins,
 
+	"GET /:db/_local": forMembers, "HEAD /:db/_local": forMembers, "PUT /:db/_local": forMembers, "DELETE /:db/_local": forMembers,
 	"GET /:db/_local/:local": forMembers, "HEAD /:db/_local/:local": forMembers, "PUT /:db/_local/:local": forMembers, "DELETE /:db/_local/:local": forMembers,
 	"GET /:db/_local/:local/*": forMembers, "HEAD /:db/_local/:local/*": forMembers, "PUT /:db/_local/:local/*": forMembers, "DELETE /:db/_local/:local/*": forMembers,
 	"GET /:db/_design/:ddoc": forMembers, "HEAD /:db/_design/:ddoc": forMembers, "COPY /:db/_design/:ddoc": forMembers,
-	"PUT /:db/_design/:ddoc": forDBAdmins, "DELETE /:db/_design/:ddoc": forDBAdmins,
+	"POST /:db/_design/:ddoc": forDBAdmins, "PUT /:db/_design/:ddoc": forDBAdmins, "DELETE /:db/_design/:ddoc": forDBAdmins,
 	"GET /:db/_design/:ddoc/*": forMembers, "HEAD /:db/_design/:ddoc/*": forMembers, "PUT /:db/_design/:ddoc/*": forDBAdmins, "DELETE /:db/_design/:ddoc/*": forDBAdmins,
-	"GET /:db/:doc": forMembers, "HEAD /:db/:doc": forMembers, "PUT /:db/:doc": forMembers, "DELETE /:db/:doc": forMembers, "COPY /:db/:doc": forMembers,
+	"POST /:db/:doc": forMembers, "GET /:db/:doc": forMembers, "HEAD /:db/:doc": forMembers, "PUT /:db/:doc": forMembers, "DELETE /:db/:doc": forMembers, "COPY /:db/:doc": forMembers,
 	"GET /:db/:doc/*": forMembers, "HEAD /:db/:doc/*": forMembers, "PUT /:db/:doc/*": forMembers, "DELETE /:db/:doc/*": forMembers,
 }
 
@@ -119,7 +124,7 @@ func served(h *Hub) []string {
 	return all
 }
 
-var segments = strings.NewReplacer(":doc", "doc", ":ddoc", "dd", ":local", "l", "*", "att")
+var segments = strings.NewReplacer(":doc", "doc", ":ddoc", "dd", ":local", "l", ":index", "dd", "*", "att")
 
 // send makes a request that would do something if it were allowed.
 func (s *server) send(endpoint, db string, p person) *answer {
@@ -196,7 +201,7 @@ func checkAccess(t *testing.T, what string, p person, a *answer, needs, rank rig
 		want = `{"error":"unauthorized","reason":"You are not authorized to access this db."}`
 	case rank == forAll:
 		want = `{"error":"forbidden","reason":"You are not allowed to access this db."}`
-	case strings.Contains(what, "_compact"):
+	case strings.Contains(what, "_compact"), strings.Contains(what, "_view_cleanup"):
 		want = `{"error":"unauthorized","reason":"You are not a server or db admin."}`
 	case p.name == "":
 		want = `{"error":"unauthorized","reason":"You are not a db or server admin."}`

@@ -138,8 +138,29 @@ func (h *Hub) session(w http.ResponseWriter, r *http.Request) {
 		h.startSession(w, r)
 	case http.MethodDelete:
 		h.setCookie(w, r, "")
-		couchhttp.WriteJSON(w, http.StatusOK, []byte(`{"ok":true}`))
+		if !redirected(w, r, "next") {
+			couchhttp.WriteJSON(w, http.StatusOK, []byte(`{"ok":true}`))
+		}
 	}
+}
+
+// redirected sends a page's form on to the path that a query parameter names, if it does: one of this host.
+func redirected(w http.ResponseWriter, r *http.Request, param string) bool {
+	to := r.URL.Query().Get(param)
+	if to == "" {
+		return false
+	}
+	if to[0] != '/' || strings.ContainsFunc(to, func(c rune) bool { return c < ' ' || c == 0x7f || c == '\\' }) {
+		couchhttp.WriteError(w, couch.BadRequest("path must begin with a /."))
+		return true
+	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	w.Header().Set("Location", scheme+r.Host+to)
+	w.WriteHeader(http.StatusFound)
+	return true
 }
 
 func (h *Hub) tellSession(w http.ResponseWriter, r *http.Request) {
@@ -180,12 +201,21 @@ func roles(u *user) []string {
 func (h *Hub) startSession(w http.ResponseWriter, r *http.Request) {
 	u, salt, err := h.passwordLogin(r)
 	if err != nil {
-		h.setCookie(w, r, "")
+		e := couch.AsError(err)
+		if e.Status == http.StatusUnauthorized {
+			h.setCookie(w, r, "")
+			if redirected(w, r, "fail") {
+				return
+			}
+		}
 		retryAfter(w, err)
-		couchhttp.WriteError(w, couch.AsError(err))
+		couchhttp.WriteError(w, e)
 		return
 	}
 	h.setCookie(w, r, h.sessions.token(u.Name, salt))
+	if redirected(w, r, "next") {
+		return
+	}
 	writeValue(w, struct {
 		OK    bool     `json:"ok"`
 		Name  string   `json:"name"`
@@ -228,25 +258,43 @@ func credentials(r *http.Request) (name, password string, err error) {
 	switch t {
 	case "application/json":
 		var c struct {
-			Name     string `json:"name"`
-			Username string `json:"username"`
-			Password string `json:"password"`
+			Name     *string `json:"name"`
+			Username *string `json:"username"`
+			Password string  `json:"password"`
 		}
 		if json.Unmarshal(body, &c) != nil {
 			return "", "", couch.BadRequest("invalid UTF-8 JSON")
 		}
-		if c.Name == "" {
-			c.Name = c.Username
-		}
-		return c.Name, c.Password, nil
+		return nameAndPassword(c.Name, c.Username, c.Password)
 	case "application/x-www-form-urlencoded":
 		form, err := url.ParseQuery(string(body))
 		if err != nil {
 			return "", "", couch.BadRequest("invalid form")
 		}
-		return form.Get("name"), form.Get("password"), nil
+		return nameAndPassword(formValue(form, "name"), formValue(form, "username"), form.Get("password"))
 	}
-	return "", "", &couch.Error{Status: 415, Code: "bad_content_type", Reason: "Content-Type must be application/json or application/x-www-form-urlencoded"}
+	return nameAndPassword(nil, nil, "") // of other types CouchDB reads nothing
+}
+
+func formValue(form url.Values, key string) *string {
+	if !form.Has(key) {
+		return nil
+	}
+	v := form.Get(key)
+	return &v
+}
+
+// nameAndPassword finds the name to log in by, which clients call "name" or "username".
+func nameAndPassword(name, username *string, password string) (string, string, error) {
+	switch {
+	case name == nil && username == nil:
+		return "", "", couch.BadRequest("request body must contain a username")
+	case name == nil:
+		return *username, password, nil
+	case username != nil && *name != *username:
+		return "", "", couch.BadRequest("request body contains different usernames")
+	}
+	return *name, password, nil
 }
 
 func writeValue(w http.ResponseWriter, v any) {

@@ -16,6 +16,9 @@ import (
 // pagePath is where the hub's page is, as CouchDB's Fauxton.
 const pagePath = "/_utils"
 
+// iconPath is where browsers look for a site's icon.
+const iconPath = "/favicon.ico"
+
 // pageMethods are the methods of the page, which is for everybody: what it shows it asks the API for.
 var pageMethods = []string{"GET", "HEAD"}
 
@@ -28,6 +31,8 @@ func (h *Hub) paged(next http.Handler) http.Handler {
 		switch {
 		case r.URL.Path == pagePath:
 			http.Redirect(w, r, pagePath+"/", http.StatusMovedPermanently)
+		case r.URL.Path == iconPath && slices.Contains(pageMethods, r.Method):
+			web.Serve(w, r, "icon.svg")
 		case under && !slices.Contains(pageMethods, r.Method):
 			w.Header().Set("Allow", "GET,HEAD")
 			couchhttp.WriteError(w, &couch.Error{Status: 405, Code: "method_not_allowed", Reason: "Only GET,HEAD allowed"})

@@ -54,6 +54,9 @@ func TestPageNeedsNoLogIn(t *testing.T) {
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Security-Policy") != web.Policy {
 		t.Errorf("%d %v", a.StatusCode, a.Header)
 	}
+	if a := s.do("GET", "/favicon.ico", ""); a.StatusCode != http.StatusOK || web.Built() && a.Header.Get("Content-Type") != "image/svg+xml" {
+		t.Errorf("%d %v", a.StatusCode, a.Header)
+	}
 	a = s.do("GET", "/_utils/config.json", "")
 	if want := `{"hubs":["hub"],"release":"","open":false,"signUp":false}`; strings.TrimSpace(string(a.body)) != want {
 		t.Errorf("%s", a.body)

@@ -489,11 +489,15 @@ func TestFilteredShareTellsNothingHiddenOverHTTP(t *testing.T) {
 	}
 	requests := map[string][][2]string{ // by endpoint: path and body
 		"GET /": {{"/", ""}}, "GET /_up": {{"/_up", ""}}, "GET /_uuids": {{"/_uuids", ""}}, "GET /_all_dbs": {{"/_all_dbs", ""}}, "GET /_active_tasks": {{"/_active_tasks", ""}},
+		"GET /_dbs_info": {{"/_dbs_info", ""}}, "POST /_dbs_info": {{"/_dbs_info", `{"keys":["notes"]}`}}, "GET /_membership": {{"/_membership", ""}},
 		"GET /:db": {{"/notes", ""}}, "PUT /:db": {{"/notes", ""}}, "DELETE /:db": {{"/notes", ""}},
 		"POST /:db":            {{"/notes", `{"_id":"hidden","x":1}`}, {"/notes", `{"_id":"hidden","open":true}`}},
 		"POST /:db/_bulk_docs": {{"/notes/_bulk_docs", `{"docs":[{"_id":"h","_rev":"1-x"}]}`}},
 		"POST /:db/_bulk_get":  {{"/notes/_bulk_get?revs=true", refs("")}, {"/notes/_bulk_get", refs(`,"rev":"1-hiddena1"`)}, {"/notes/_bulk_get?latest=true", refs(`,"rev":"1-a1"`)}},
 		"GET /:db/_all_docs":   {{"/notes/_all_docs?include_docs=true&conflicts=true", ""}, {`/notes/_all_docs?startkey="hidden"`, ""}}, "POST /:db/_all_docs": {{"/notes/_all_docs?include_docs=true", `{"keys":` + string(ids) + `}`}},
+		"POST /:db/_all_docs/queries":    {{"/notes/_all_docs/queries?include_docs=true&conflicts=true", `{"queries":[{"keys":` + string(ids) + `},{}]}`}},
+		"POST /:db/_design_docs/queries": {{"/notes/_design_docs/queries", `{"queries":[{"keys":` + string(ids) + `},{}]}`}},
+		"POST /:db/_compact/:index":      {{"/notes/_compact/x", "{}"}}, "POST /:db/_view_cleanup": {{"/notes/_view_cleanup", "{}"}},
 		"GET /:db/_design_docs": {{"/notes/_design_docs", ""}}, "POST /:db/_design_docs": {{"/notes/_design_docs?include_docs=true", `{"keys":` + string(ids) + `}`}},
 		"GET /:db/_changes":       {{"/notes/_changes?style=all_docs&include_docs=true&conflicts=true", ""}, {"/notes/_changes?feed=longpoll&include_docs=true", ""}, {"/notes/_changes?feed=continuous&timeout=50&include_docs=true", ""}, {"/notes/_changes?feed=eventsource&timeout=50", ""}, {"/notes/_changes?descending=true", ""}, {"/notes/_changes?filter=a/b", ""}},
 		"POST /:db/_changes":      {{"/notes/_changes?filter=_doc_ids&include_docs=true", `{"doc_ids":` + string(ids) + `}`}, {"/notes/_changes?filter=_selector", `{"selector":{"text":"secret"}}`}},
@@ -504,10 +508,10 @@ func TestFilteredShareTellsNothingHiddenOverHTTP(t *testing.T) {
 		"GET /:db/_security": {{"/notes/_security", ""}}, "PUT /:db/_security": {{"/notes/_security", "{}"}}, "GET /:db/_revs_limit": {{"/notes/_revs_limit", ""}},
 		"POST /:db/_purge": {{"/notes/_purge", `{"left":["2-b"]}`}}, "POST /:db/_compact": {{"/notes/_compact", "{}"}}, "POST /:db/_ensure_full_commit": {{"/notes/_ensure_full_commit", "{}"}},
 	}
-	for _, path := range []string{"GET /:db/_local/:local", "PUT /:db/_local/:local", "DELETE /:db/_local/:local", "GET /:db/_local/:local/*", "PUT /:db/_local/:local/*", "DELETE /:db/_local/:local/*"} {
+	for _, path := range []string{"GET /:db/_local", "PUT /:db/_local", "DELETE /:db/_local", "GET /:db/_local/:local", "PUT /:db/_local/:local", "DELETE /:db/_local/:local", "GET /:db/_local/:local/*", "PUT /:db/_local/:local/*", "DELETE /:db/_local/:local/*"} {
 		requests[path] = [][2]string{{"/notes/_local/x", "{}"}}
 	}
-	for _, method := range []string{"GET", "PUT", "DELETE", "COPY"} {
+	for _, method := range []string{"GET", "POST", "PUT", "DELETE", "COPY"} {
 		requests[method+" /:db/_design/:ddoc"] = [][2]string{{"/notes/_design/x", "{}"}}
 		requests[method+" /:db/_design/:ddoc/*"] = [][2]string{{"/notes/_design/x/y", ""}}
 		for _, id := range mixedIDs {

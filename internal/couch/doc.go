@@ -115,6 +115,16 @@ func ValidID(id string) error {
 // AppendJSON appends the document as CouchDB writes it: _id, _rev and the other
 // underscore members that are set, then the body.
 func (d *Doc) AppendJSON(dst []byte) []byte {
+	if d.ID != "" {
+		return d.appendMembers(dst)
+	}
+	at := len(dst) + 1 // after the brace
+	dst = d.appendMembers(dst)
+	rest := bytes.TrimPrefix(dst[at+len(`"_id":""`):], []byte(","))
+	return append(dst[:at], rest...) // one that is to be given an id has none
+}
+
+func (d *Doc) appendMembers(dst []byte) []byte {
 	dst = append(dst, `{"_id":`...)
 	dst = AppendString(dst, d.ID)
 	if !d.Rev.IsZero() {

@@ -3,7 +3,6 @@ package couch
 import (
 	"bytes"
 	"cmp"
-	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -70,7 +69,7 @@ func (s *scanner) doc() (*Doc, error) {
 		if bytes.IndexByte(key, '\\') >= 0 {
 			key = []byte(unquote(data[start : start+len(key)+2]))
 		}
-		if len(key) > 0 && key[0] == '_' {
+		if len(key) > 0 && key[0] == '_' && !ofReplicator(string(key)) {
 			if err := d.setMember(string(key), data[valueAt:s.pos]); err != nil {
 				return nil, err
 			}
@@ -129,6 +128,16 @@ func errJSON() *Error { return BadRequest("invalid UTF-8 JSON") }
 
 func badMember(reason string) *Error { return &Error{400, "doc_validation", reason} }
 
+// ofReplicator reports whether an underscore member is one that CouchDB's replicator writes
+// into the documents of _replicator, and that stays in the body.
+func ofReplicator(key string) bool {
+	switch key {
+	case "_replication_state", "_replication_state_time", "_replication_state_reason", "_replication_id", "_replication_stats":
+		return true
+	}
+	return false
+}
+
 // setMember takes one underscore member. https://docs.couchdb.org/en/stable/api/document/common.html
 func (d *Doc) setMember(key string, value []byte) error {
 	switch key {
@@ -136,7 +145,9 @@ func (d *Doc) setMember(key string, value []byte) error {
 		if value[0] != '"' {
 			return &Error{400, "illegal_docid", "Document id must be a string"}
 		}
-		d.ID = unquote(value)
+		if d.ID = unquote(value); d.ID == "" {
+			return ValidID(d.ID)
+		}
 	case "_rev":
 		if value[0] != '"' {
 			return BadRequest("Invalid rev format")
@@ -150,33 +161,46 @@ func (d *Doc) setMember(key string, value []byte) error {
 			d.Deleted = true
 		case "false":
 		default:
-			return badMember("_deleted must be a boolean")
+			return badSpecial(key)
 		}
 	case "_revisions":
 		return d.setRevisions(value)
 	case "_attachments":
 		return d.setAttachments(value)
 	case "_conflicts":
-		return json.Unmarshal(value, &d.Conflicts)
+		told(value, &d.Conflicts)
 	case "_deleted_conflicts":
-		return json.Unmarshal(value, &d.DeletedConflicts)
+		told(value, &d.DeletedConflicts)
 	case "_revs_info":
-		return json.Unmarshal(value, &d.RevsInfo)
+		told(value, &d.RevsInfo)
 	case "_local_seq":
-		return d.LocalSeq.UnmarshalJSON(value)
+		told(value, &d.LocalSeq)
 	default:
-		return badMember("Bad special document member: " + key)
+		return badSpecial(key)
 	}
 	return nil
+}
+
+// badSpecial is CouchDB's answer to an underscore member that it does not know, or that is not of its type.
+func badSpecial(key string) *Error { return badMember("Bad special document member: " + key) }
+
+// told reads a member that answers have and that is ignored when written: whatever it is, it is no fault.
+func told[T any](value []byte, to *T) {
+	if json.Unmarshal(value, to) != nil {
+		*to = *new(T)
+	}
 }
 
 // setRevisions reads {"start":3,"ids":["c","b","a"]} with a scanner of its own:
 // replication reads one per document, and encoding/json took a third of its time there.
 func (d *Doc) setRevisions(value []byte) error {
-	bad := badMember("_revisions must be {start: integer, ids: [string]}")
+	if value[0] != '{' {
+		return badSpecial("_revisions")
+	}
 	s := scanner{data: value}
 	var start int64 = -1
 	var ids []string
+	bad := "_revisions.ids isn't a array." // with CouchDB's article
 	ok := s.object(func(key string) bool {
 		switch key {
 		case "start":
@@ -185,23 +209,34 @@ func (d *Doc) setRevisions(value []byte) error {
 				return false
 			}
 			n, err := strconv.ParseInt(string(value[at:s.pos]), 10, 64)
-			start = n
-			return err == nil && n >= 0 && n <= MaxGeneration
+			if start = n; err != nil || n < 0 || n > MaxGeneration {
+				start, bad = -1, "_revisions.start isn't an integer."
+			}
+			return start >= 0
 		case "ids":
 			return s.array(func() bool {
 				at := s.pos
 				if s.peek() != '"' || !s.skipString() {
+					bad = "RevId isn't a string"
 					return false
 				}
 				id := unquote(value[at:s.pos])
 				ids = append(ids, id)
+				if !validHash(id) {
+					bad = "RevId isn't a valid hexadecimal"
+				}
 				return validHash(id)
 			})
 		}
 		return s.skipValue(1)
 	})
-	if !ok || start < int64(len(ids)) || len(ids) == 0 {
-		return bad
+	switch {
+	case ok && start < 0:
+		return badMember("_revisions.start isn't an integer.")
+	case !ok || len(ids) == 0:
+		return badMember(bad)
+	case start < int64(len(ids)):
+		return badMember("_revisions.start is less than the number of _revisions.ids.")
 	}
 	d.Revisions = ids
 	if d.Rev.IsZero() {
@@ -212,16 +247,17 @@ func (d *Doc) setRevisions(value []byte) error {
 
 func (d *Doc) setAttachments(value []byte) error {
 	var atts map[string]*struct {
-		ContentType string  `json:"content_type"`
-		Digest      string  `json:"digest"`
-		Length      *int64  `json:"length"`
-		RevPos      int64   `json:"revpos"`
-		Stub        bool    `json:"stub"`
-		Follows     bool    `json:"follows"`
-		Data        *string `json:"data"`
+		ContentType string          `json:"content_type"`
+		Digest      string          `json:"digest"`
+		Length      *int64          `json:"length"`
+		RevPos      int64           `json:"revpos"`
+		Stub        bool            `json:"stub"`
+		Follows     bool            `json:"follows"`
+		Data        json.RawMessage `json:"data"`
+		Encoding    string          `json:"encoding"`
 	}
 	if err := json.Unmarshal(value, &atts); err != nil {
-		return badMember("_attachments must be an object of attachments")
+		return badSpecial("_attachments")
 	}
 	d.Attachments = make([]Attachment, 0, len(atts))
 	for name, a := range atts {
@@ -235,18 +271,10 @@ func (d *Doc) setAttachments(value []byte) error {
 		if a.Length != nil {
 			out.Length = *a.Length
 		}
-		switch {
-		case a.Data != nil:
-			data, err := base64.StdEncoding.DecodeString(*a.Data)
-			if err != nil {
-				return BadRequest("Invalid attachment data for " + name)
+		if a.Data != nil || !a.Stub && !a.Follows {
+			if err := out.setInline(a.Data, a.Encoding); err != nil {
+				return err
 			}
-			if data == nil {
-				data = []byte{}
-			}
-			out.Data, out.Length = data, int64(len(data))
-		case !a.Stub && !a.Follows:
-			return BadRequest("Attachment " + strconv.Quote(name) + " has no data")
 		}
 		d.Attachments = append(d.Attachments, out)
 	}

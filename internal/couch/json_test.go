@@ -2,8 +2,13 @@ package couch
 
 import (
 	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -70,6 +75,99 @@ func TestParseDocRefuses(t *testing.T) {
 			t.Errorf("%.60s: %v, %v; want %s", in, d, err, code)
 		}
 	}
+}
+
+// TestParseDocWording: what CouchDB says of underscore members that are not as they must be.
+func TestParseDocWording(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"_id":""}`:                                 "illegal_docid: Document id must not be empty",
+		`{"_id":null}`:                               "illegal_docid: Document id must be a string",
+		`{"_rev":""}`:                                "bad_request: Invalid rev format",
+		`{"_deleted":"yes"}`:                         "doc_validation: Bad special document member: _deleted",
+		`{"_revisions":[]}`:                          "doc_validation: Bad special document member: _revisions",
+		`{"_revisions":{"ids":["a"]}}`:               "doc_validation: _revisions.start isn't an integer.",
+		`{"_revisions":{"start":"1","ids":["a"]}}`:   "doc_validation: _revisions.start isn't an integer.",
+		`{"_revisions":{"start":1}}`:                 "doc_validation: _revisions.ids isn't a array.",
+		`{"_revisions":{"start":1,"ids":"a"}}`:       "doc_validation: _revisions.ids isn't a array.",
+		`{"_revisions":{"start":1,"ids":[1]}}`:       "doc_validation: RevId isn't a string",
+		`{"_attachments":[]}`:                        "doc_validation: Bad special document member: _attachments",
+		`{"_attachments":{"a":{}}}`:                  "bad_request: Invalid attachment data for a",
+		`{"_attachments":{"a":{"data":5}}}`:          "bad_request: Invalid attachment data for a",
+		`{"_attachments":{"a":{"data":null}}}`:       "bad_request: Invalid attachment data for a",
+		`{"_attachments":{"a":{"data":"?"}}}`:        "bad_request: Invalid attachment data for a",
+		`{"_access":[]}`:                             "doc_validation: Bad special document member: _access",
+		`{"_conflicts":5,"_revs_info":"x"}`:          "", // ignored, whatever they are
+		`{"_deleted_conflicts":{},"_local_seq":{}}`:  "",
+		`{"_replication_state":"completed","a":"1"}`: "",
+	} {
+		d, err := ParseDoc([]byte(in))
+		if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
+			t.Errorf("%s: %s", in, got)
+		}
+		if err == nil && (d.Conflicts != nil || d.DeletedConflicts != nil || d.RevsInfo != nil) {
+			t.Errorf("%s: %+v", in, d)
+		}
+	}
+	if d, _ := ParseDoc([]byte(`{"_id":"r","_replication_state":"completed","a":"1"}`)); string(d.Body) != `{"_replication_state":"completed","a":"1"}` {
+		t.Errorf("%s", d.Body)
+	}
+	if b := (&Doc{Rev: Rev{1, "a"}, Body: json.RawMessage(`{"b":1}`)}).AppendJSON([]byte("x")); string(b) != `x{"_rev":"1-a","b":1}` {
+		t.Errorf("%s", b)
+	}
+}
+
+// TestInlineGzip: content may come packed, and is checked while it is unpacked.
+func TestInlineGzip(t *testing.T) {
+	for _, tt := range []struct {
+		data []byte
+		want string
+	}{
+		{packText(t, "hello"), "hello"},
+		{packText(t, ""), ""},
+		{packText(t, "hello")[:20], "bad_request: Invalid attachment data for a"},
+		{[]byte("hello"), "bad_request: Invalid attachment data for a"},
+		{packText(t, strings.Repeat("a", 1<<20)), "attachment_too_large: a"},
+	} {
+		d, err := ParseDoc(fmt.Appendf(nil, `{"_attachments":{"a":{"encoding":"gzip","digest":"md5-x","length":9,"data":"%s"}}}`, base64.StdEncoding.EncodeToString(tt.data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // it may be read again
+			a := &d.Attachments[0]
+			got, err := readAll(a)
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tt.want || a.Digest != "" || a.Length != -1 {
+				t.Errorf("%.20q: %.100s, %+v", tt.data, got, a)
+			}
+		}
+	}
+	if _, err := ParseDoc([]byte(`{"_attachments":{"a":{"encoding":"br","data":""}}}`)); !errors.Is(err, &Error{Status: 415}) {
+		t.Error(err)
+	}
+}
+
+func packText(t *testing.T, text string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func readAll(a *Attachment) (string, error) {
+	r, err := a.Reader(context.Background())
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	return string(b), err
 }
 
 func TestDocRoundTrip(t *testing.T) {

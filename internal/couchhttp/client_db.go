@@ -140,7 +140,9 @@ func (d *remote) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 func (d *remote) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error) {
 	r := request{method: "PUT", path: d.at("_local/" + escape(doc.ID))}
 	if doc.Deleted {
-		r.method, r.query = "DELETE", url.Values{"rev": {doc.Rev.String()}}
+		if r.method = "DELETE"; !doc.Rev.IsZero() { // CouchDB takes an empty one for a malformed one
+			r.query = url.Values{"rev": {doc.Rev.String()}}
+		}
 	} else {
 		with := *doc
 		with.ID = "_local/" + doc.ID

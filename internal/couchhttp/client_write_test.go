@@ -144,3 +144,17 @@ func TestAnswersToASinglePut(t *testing.T) {
 		}
 	}
 }
+
+// TestDeletedLocals: a local document is deleted by the revision that is known, if one is.
+func TestDeletedLocals(t *testing.T) {
+	var asked string
+	c := serve(t, ClientOptions{}, func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Method + " " + r.URL.String()
+		io.WriteString(w, `{"rev":"0-0"}`)
+	})
+	for want, rev := range map[string]couch.Rev{"DELETE /db/_local/x?rev=0-1": rev("0-1"), "DELETE /db/_local/x": {}} {
+		if _, err := c.DB("db").PutLocal(t.Context(), &couch.Doc{ID: "x", Rev: rev, Deleted: true}); err != nil || asked != want {
+			t.Errorf("%s, not %s: %v", asked, want, err)
+		}
+	}
+}

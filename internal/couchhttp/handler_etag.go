@@ -24,8 +24,8 @@ func etagMatch(header, etag string) bool {
 // document in a body, its _rev. Those that are given must agree.
 func (c *call) editRev(inBody couch.Rev) (couch.Rev, error) {
 	rev := inBody
-	if q := c.query.Get("rev"); q != "" {
-		r, err := couch.ParseRev(q)
+	if c.query.Has("rev") {
+		r, err := couch.ParseRev(c.query.Get("rev"))
 		if err != nil {
 			return rev, err
 		}

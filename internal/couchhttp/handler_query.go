@@ -31,8 +31,8 @@ func parseDocParams(q url.Values) (*docParams, error) {
 	d.LocalSeq = on("local_seq")
 	d.Attachments = on("attachments")
 	var err error
-	if v := q.Get("rev"); v != "" {
-		if d.Rev, err = couch.ParseRev(v); err != nil {
+	if q.Has("rev") {
+		if d.Rev, err = couch.ParseRev(q.Get("rev")); err != nil {
 			return nil, err
 		}
 	}
@@ -47,11 +47,8 @@ func parseDocParams(q url.Values) (*docParams, error) {
 	case "all":
 		d.openAll = true
 	default:
-		if d.openRevs, err = parseRevs(v); err != nil {
+		if d.openRevs, err = parseRevs(v); err != nil { // none of them: the document, as without
 			return nil, err
-		}
-		if d.openRevs == nil {
-			d.openRevs = []couch.Rev{}
 		}
 	}
 	return d, nil
@@ -225,6 +222,9 @@ func (c *changesParams) parseFilter(q url.Values, body []byte) error {
 	var b changesBody
 	if len(body) > 0 {
 		if err := decodeObject(body, &b); err != nil {
+			if strings.Contains(err.Error(), `"/doc_ids`) {
+				err = errDocIDs
+			}
 			return err
 		}
 	}
@@ -234,11 +234,11 @@ func (c *changesParams) parseFilter(q url.Values, body []byte) error {
 		c.DocIDs = b.DocIDs
 		if v := q.Get("doc_ids"); v != "" && c.DocIDs == nil {
 			if json.Unmarshal([]byte(v), &c.DocIDs) != nil {
-				return couch.BadRequest("`doc_ids` filter parameter is not a list.")
+				return errDocIDs
 			}
 		}
 		if c.DocIDs == nil {
-			return couch.BadRequest("`doc_ids` filter parameter is not a list.")
+			return errDocIDs
 		}
 	case "_selector":
 		if !strings.HasPrefix(string(b.Selector), "{") {
@@ -248,9 +248,20 @@ func (c *changesParams) parseFilter(q url.Values, body []byte) error {
 	case "_design":
 		c.designOnly = true
 	case "_view":
+		if strings.Count(q.Get("view"), "/") != 1 {
+			return couch.BadRequest("Invalid `view` parameter.")
+		}
 		return couch.BadRequest("The filter _view is not supported: no JavaScript runs here.")
 	default:
+		switch {
+		case filter[0] == '_':
+			return couch.BadRequest("unknown builtin filter name")
+		case len(strings.FieldsFunc(filter, func(r rune) bool { return r == '/' })) != 2:
+			return couch.BadRequest("filter parameter must be of the form `designname/filtername`")
+		}
 		return couch.NoFilter(filter)
 	}
 	return nil
 }
+
+var errDocIDs = couch.BadRequest("`doc_ids` filter parameter is not a list.")

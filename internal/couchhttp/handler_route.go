@@ -63,6 +63,7 @@ type call struct {
 	db    string
 	doc   string // document id
 	att   string // attachment name
+	index string // design document of an index, without _design/
 }
 
 // anyMethods are those the router shall know of every path, so that a wrong one
@@ -135,6 +136,8 @@ func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context)
 			out.doc = "_design/" + v
 		case "local":
 			out.doc = "_local/" + v
+		case "index":
+			out.index = v
 		case "*":
 			out.att = v
 		}
@@ -180,13 +183,17 @@ func (c *call) open() (couch.DB, error) {
 // flag reports whether a query parameter is "true".
 func (c *call) flag(name string) bool { return c.query.Get(name) == "true" }
 
+// origin is where the client finds the server: "https://example.org".
+func (c *call) origin() string {
+	if c.r.TLS != nil {
+		return "https://" + c.r.Host
+	}
+	return "http://" + c.r.Host
+}
+
 // location is the absolute URL of a path made of these segments.
 func (c *call) location(segments ...string) string {
-	scheme := "http"
-	if c.r.TLS != nil {
-		scheme = "https"
-	}
-	loc := scheme + "://" + c.r.Host
+	loc := c.origin()
 	for _, s := range segments {
 		loc += "/" + escapeID(s)
 	}

@@ -175,7 +175,7 @@ func (s *spool) takeEncoded(part io.Reader, a *couch.Attachment, encoding string
 		return s.take(part, a, limit)
 	case "gzip":
 	default:
-		return &couch.Error{Status: 415, Code: "bad_content_type", Reason: "Only gzip and identity content-encodings are supported"}
+		return couch.ErrEncoding
 	}
 	sum := md5.New()
 	packed := io.TeeReader(part, sum)

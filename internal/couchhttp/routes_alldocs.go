@@ -1,6 +1,8 @@
 package couchhttp
 
 import (
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +27,12 @@ func designDocs(c *call) error {
 	if err != nil {
 		return err
 	}
+	designOnly(&o)
+	return sendAllDocs(c, o)
+}
+
+// designOnly narrows a query to design documents.
+func designOnly(o *couch.AllDocsOptions) {
 	first, last := "_design/", "_design0" // "0" follows "/"
 	if o.Descending {
 		first, last = last, first
@@ -35,7 +43,6 @@ func designDocs(c *call) error {
 	if o.Keys == nil && o.EndKey == nil {
 		o.EndKey = &last
 	}
-	return sendAllDocs(c, o)
 }
 
 // allDocsBody is the body of POST /{db}/_all_docs: any of the query's parameters.
@@ -105,7 +112,7 @@ func keysError(err error) error {
 	return err
 }
 
-func parseAllDocs(q map[string][]string, keys *[]rawJSON, limit int) (couch.AllDocsOptions, error) {
+func parseAllDocs(q url.Values, keys *[]rawJSON, limit int) (couch.AllDocsOptions, error) {
 	var o couch.AllDocsOptions
 	get := func(name string) string { return strings.Join(q[name], "") }
 	var err error
@@ -137,10 +144,44 @@ func parseAllDocs(q map[string][]string, keys *[]rawJSON, limit int) (couch.AllD
 		o.EndKey, o.ExclusiveEnd = o.StartKey, false
 	}
 	if keys != nil {
+		if len(*keys) > 0 && (o.StartKey != nil || o.EndKey != nil) {
+			return o, queryError("`keys` is incompatible with `key`, `start_key` and `end_key`")
+		}
 		o.Keys, err = stringKeys(*keys, limit)
+	}
+	if err == nil {
+		err = checkViewParams(q)
 	}
 	return o, err
 }
+
+// checkViewParams refuses parameters of views that make no sense here, or none at all.
+func checkViewParams(q url.Values) error {
+	for _, name := range []string{"reduce", "group", "sorted", "att_encoding_info"} {
+		on, err := boolParam(name, q.Get(name), false)
+		switch {
+		case err != nil:
+			return err
+		case on && name == "reduce":
+			return queryError("Reduce is invalid for map-only views.")
+		case on && name == "group":
+			return errGroup
+		}
+	}
+	if n, _, err := count(q, "group_level"); err != nil {
+		return err
+	} else if n > 0 {
+		return errGroup
+	}
+	for name, values := range map[string][]string{"stale": {"ok", "update_after"}, "stable": {"true", "false"}, "update": {"true", "false", "lazy"}} {
+		if q.Has(name) && !slices.Contains(values, q.Get(name)) {
+			return queryError("Invalid value for `" + name + "`.")
+		}
+	}
+	return nil
+}
+
+var errGroup = queryError("Invalid use of grouping on a map view.")
 
 // stringKeys reads keys; one that is no string is no document's and cannot be found.
 func stringKeys(raw []rawJSON, limit int) ([]string, error) {
@@ -179,14 +220,7 @@ func sendAllDocs(c *call, o couch.AllDocsOptions) error {
 	const room = 160 // for the totals before the first row
 	out.buf = append(out.buf, make([]byte, room)...)
 	out.start = func() { startRows(out, room, `{"rows":[`+"\r\n") }
-	first := true
-	res, err := db.AllDocs(c.r.Context(), o, func(r *couch.Row) error {
-		if !first {
-			out.text(",\r\n")
-		}
-		first = false
-		return appendRow(c, out, r, o.Keys != nil && o.IncludeDocs)
-	})
+	res, err := appendRows(c, out, db, o)
 	if err != nil {
 		return err
 	}
@@ -198,6 +232,17 @@ func sendAllDocs(c *call, o couch.AllDocsOptions) error {
 	startRows(out, room, "{"+totals+`,"rows":[`+"\r\n")
 	out.text("\r\n]}")
 	return out.end()
+}
+
+func appendRows(c *call, out *output, db couch.DB, o couch.AllDocsOptions) (couch.AllDocsResult, error) {
+	first := true
+	return db.AllDocs(c.r.Context(), o, func(r *couch.Row) error {
+		if !first {
+			out.text(",\r\n")
+		}
+		first = false
+		return appendRow(c, out, r, o.Keys != nil && o.IncludeDocs)
+	})
 }
 
 // startRows puts head into the room left before the first row.

@@ -16,6 +16,9 @@ import (
 // https://docs.couchdb.org/en/stable/api/document/attachments.html
 
 func getAttachment(c *call) error {
+	if to := c.designPath(); to != "" {
+		return c.redirect(to)
+	}
 	q, err := parseDocParams(c.query)
 	if err != nil {
 		return err

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -19,6 +22,11 @@ func getDB(c *call) error {
 	if err != nil {
 		return err
 	}
+	return c.json(http.StatusOK, c.dbInfo(c.db, info))
+}
+
+// dbInfo is what GET /{db} tells, to be written as JSON.
+func (c *call) dbInfo(name string, info *couch.Info) any {
 	type sizes struct {
 		File     int64 `json:"file"`
 		External int64 `json:"external"`
@@ -30,7 +38,7 @@ func getDB(c *call) error {
 		W int `json:"w"`
 		R int `json:"r"`
 	}
-	return c.json(http.StatusOK, struct {
+	return struct {
 		InstanceStart string    `json:"instance_start_time"`
 		Name          string    `json:"db_name"`
 		UUID          string    `json:"uuid,omitempty"` // not CouchDB's: tells databases of one server apart when names change
@@ -44,14 +52,26 @@ func getDB(c *call) error {
 		Compacting    bool      `json:"compact_running"`
 		Cluster       cluster   `json:"cluster"`
 	}{
-		c.s.started, c.db, info.UUID, cmp.Or(string(info.PurgeSeq), "0"), info.UpdateSeq, sizes{info.FileSize, info.ActiveSize, info.ActiveSize}, struct{}{},
-		info.DelCount, info.DocCount, 8, info.Compacting || c.s.compactions.on(c.db), cluster{1, 1, 1, 1},
-	})
+		c.s.started, name, info.UUID, cmp.Or(string(info.PurgeSeq), "0"), info.UpdateSeq, sizes{info.FileSize, info.ActiveSize, info.ActiveSize}, struct{}{},
+		info.DelCount, info.DocCount, 8, info.Compacting || c.s.compactions.on(name), cluster{1, 1, 1, 1},
+	}
 }
 
 func createDB(c *call) error {
 	if !validDBName(c.db) {
 		return illegalDBName(c.db)
+	}
+	for _, name := range []string{"q", "n"} { // there is one shard, in one copy
+		if n, err := strconv.Atoi(c.query.Get(name)); c.query.Has(name) && (err != nil || n <= 0) {
+			return couch.BadRequest("The `" + name + "` value should be a positive integer.")
+		}
+	}
+	switch c.query.Get("partitioned") {
+	case "", "false":
+	case "true":
+		return couch.BadRequest("Partitioned feature is not enabled.")
+	default:
+		return couch.BadRequest("Invalid `partitioned` parameter")
 	}
 	if err := c.s.o.Store.Create(c.r.Context(), c.db); err != nil {
 		return err
@@ -72,6 +92,10 @@ func destroyDB(c *call) error {
 	}
 	return c.ok(http.StatusOK)
 }
+
+// IsEndpoint reports whether what stands where a database's name does is an endpoint of the
+// server, "_scheduler" say, which CouchDB answers for administrators only.
+func IsEndpoint(name string) bool { return strings.HasPrefix(name, "_") && !validDBName(name) }
 
 // validDBName reports whether a database of this name may be made:
 // [a-z][a-z0-9_$()+/-]*, and the system databases.
@@ -141,10 +165,34 @@ func putSecurity(c *call) error {
 	if int64(len(body)) > c.s.o.Limits.Document {
 		return errTooLarge
 	}
+	if err := checkSecurity(body); err != nil {
+		return err
+	}
 	if err := db.SetSecurity(c.r.Context(), body); err != nil {
 		return err
 	}
 	return c.ok(http.StatusOK)
+}
+
+// checkSecurity refuses groups that are not lists of names and roles.
+func checkSecurity(body []byte) error {
+	var groups struct {
+		Admins, Members, Readers *struct{ Names, Roles rawJSON }
+	}
+	if json.Unmarshal(body, &groups, json.MatchCaseInsensitiveNames(true)) != nil {
+		return couch.BadRequest("admins and members must be JSON objects")
+	}
+	for _, g := range []*struct{ Names, Roles rawJSON }{groups.Admins, groups.Members, groups.Readers} {
+		if g == nil {
+			continue
+		}
+		for what, list := range map[string]rawJSON{"names": g.Names, "roles": g.Roles} {
+			if list != nil && (list.Kind() != '[' || json.Unmarshal(list, new([]string)) != nil) {
+				return couch.BadRequest(what + " must be a JSON list of strings")
+			}
+		}
+	}
+	return nil
 }
 
 // defaultRevsLimit is CouchDB's, which local databases keep to.

@@ -1,6 +1,7 @@
 package couchhttp
 
 import (
+	"errors"
 	"mime"
 	"net/http"
 	"strings"
@@ -14,6 +15,9 @@ func getDoc(c *call) error {
 	if strings.HasPrefix(c.doc, "_local/") { // with %2F
 		return getLocal(c)
 	}
+	if to := c.designPath(); to != "" {
+		return c.redirect(to)
+	}
 	q, err := parseDocParams(c.query)
 	if err != nil {
 		return err
@@ -25,7 +29,7 @@ func getDoc(c *call) error {
 	if err != nil {
 		return err
 	}
-	if q.openAll || q.openRevs != nil {
+	if q.openAll || len(q.openRevs) > 0 {
 		return openRevs(c, db, q)
 	}
 	doc, err := db.Get(c.r.Context(), c.doc, q.get())
@@ -48,6 +52,34 @@ func getDoc(c *call) error {
 		return err
 	}
 	return out.end()
+}
+
+// designPath is the path of a design document, or of its attachment, whose slash the client
+// has escaped: CouchDB sends it on. "" if it has not.
+func (c *call) designPath() string {
+	if !strings.HasPrefix(c.doc, "_design/") {
+		return ""
+	}
+	path := c.r.URL.EscapedPath()
+	const escaped = "/_design%2f"
+	i := strings.Index(strings.ToLower(path), escaped)
+	if i < 0 || strings.Count(path[:i], "/") != 1 { // after the database
+		return ""
+	}
+	return path[:i] + "/_design/" + path[i+len(escaped):]
+}
+
+// redirect sends a client to another path of the same host.
+func (c *call) redirect(path string) error {
+	if _, err := c.open(); err != nil {
+		return err
+	}
+	if c.r.URL.RawQuery != "" {
+		path += "?" + c.r.URL.RawQuery
+	}
+	c.w.Header().Set("Location", c.origin()+path)
+	c.w.WriteHeader(http.StatusMovedPermanently)
+	return nil
 }
 
 // existingID answers for ids that no document can have: _view_cleanup and the
@@ -102,9 +134,18 @@ func (c *call) readDoc() (*couch.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.parseDoc(body)
+}
+
+func (c *call) parseDoc(body []byte) (*couch.Doc, error) {
 	doc, err := couch.ParseDoc(body)
 	if err != nil {
 		return nil, err
+	}
+	if doc.ID != "" { // whatever the path names
+		if err := couch.ValidID(doc.ID); err != nil {
+			return nil, err
+		}
 	}
 	return doc, c.checkSize(doc)
 }
@@ -131,11 +172,17 @@ func (c *call) write(db couch.DB, doc *couch.Doc, o couch.WriteOptions) error {
 	if doc.Deleted {
 		status = http.StatusOK
 	}
-	c.w.Header().Set("Location", c.location(c.db, doc.ID))
 	if c.query.Get("batch") == "ok" && (c.r.Method == "PUT" || c.r.Method == "POST") {
 		return c.accepted(doc.ID)
 	}
-	c.w.Header().Set("ETag", `"`+rev.String()+`"`)
+	if c.r.Method == "POST" { // without an ETag, as in CouchDB
+		status = http.StatusCreated
+	} else {
+		c.w.Header().Set("ETag", `"`+rev.String()+`"`)
+	}
+	if c.r.Method != "DELETE" {
+		c.w.Header().Set("Location", c.location(c.db, doc.ID))
+	}
 	return c.written(status, doc.ID, rev)
 }
 
@@ -207,25 +254,18 @@ func deleteDoc(c *call) error {
 	if err != nil {
 		return err
 	}
-	if rev.IsZero() {
-		return c.conflictOrMissing(db)
+	_, none := db.Get(c.r.Context(), c.doc, couch.GetOptions{})
+	switch known := new(couch.Error); {
+	case none != nil && (rev.IsZero() || !errors.As(none, &known) || known.Reason == "deleted"): // a tombstone is not deleted again
+		return none
+	case rev.IsZero():
+		return couch.Conflict()
 	}
-	doc := &couch.Doc{ID: c.doc, Rev: rev, Deleted: true}
-	if err := c.write(db, doc, couch.WriteOptions{Replicated: c.query.Get("new_edits") == "false"}); err != nil {
-		if couch.AsError(err).Status == http.StatusConflict {
-			return c.conflictOrMissing(db)
-		}
-		return err
+	err = c.write(db, &couch.Doc{ID: c.doc, Rev: rev, Deleted: true}, couch.WriteOptions{Replicated: c.query.Get("new_edits") == "false"})
+	if none != nil && errors.Is(err, couch.ErrConflict) {
+		return none // who must not write it at all has been told so
 	}
-	return nil
-}
-
-// conflictOrMissing is why an edit that does not name the leaf fails.
-func (c *call) conflictOrMissing(db couch.DB) error {
-	if _, err := db.Get(c.r.Context(), c.doc, couch.GetOptions{}); err != nil {
-		return err
-	}
-	return couch.Conflict()
+	return err
 }
 
 // copyDoc is COPY /{db}/{docid} with the header Destination: newid[?rev=…].

@@ -1,12 +1,15 @@
 package couchhttp
 
 import (
+	"crypto/md5"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math/big"
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,12 +61,12 @@ func newUUID() string {
 }
 
 func uuids(c *call) error {
-	n, ok, err := count(c.query, "count")
-	if !ok {
-		n = 1
-	}
-	if err != nil {
-		return err
+	n := 1
+	if c.query.Has("count") {
+		var err error
+		if n, err = strconv.Atoi(c.query.Get("count")); err != nil || n < 0 {
+			return couch.BadRequest("invalid count")
+		}
 	}
 	if n > 1000 {
 		return couch.BadRequest("count parameter too large")
@@ -72,18 +75,116 @@ func uuids(c *call) error {
 	for i := range ids {
 		ids[i] = newUUID()
 	}
-	c.w.Header().Set("Cache-Control", "must-revalidate, no-cache")
+	h := c.w.Header()
+	h.Set("Cache-Control", "must-revalidate, no-cache")
+	h.Set("Expires", "Mon, 01 Jan 1990 00:00:00 GMT")
+	h.Set("Pragma", "no-cache")
+	h.Set("ETag", textETag(ids))
 	return c.json(http.StatusOK, map[string][]string{"uuids": ids})
 }
 
-func allDBs(c *call) error {
-	names, err := c.s.o.Store.Databases(c.r.Context())
+// membership is the nodes of the cluster: this one.
+func membership(c *call) error {
+	return writeJSON(c.w, http.StatusOK, []byte(`{"all_nodes":["couchdb@127.0.0.1"],"cluster_nodes":["couchdb@127.0.0.1"]}`))
+}
+
+// maxDBsInfo is CouchDB's [chttpd] max_db_number_for_dbs_info_req.
+const maxDBsInfo = 100
+
+// dbsInfo is GET /_dbs_info: of all databases, narrowed as _all_dbs is.
+func dbsInfo(c *call) error {
+	names, err := c.databases()
 	if err != nil {
 		return err
 	}
-	start, end, err := keyRange(c.query)
+	return c.sendInfos(names, false)
+}
+
+// dbsInfoOf is POST /_dbs_info: of those that it names.
+func dbsInfoOf(c *call) error {
+	if err := c.needJSON(); err != nil {
+		return err
+	}
+	body, err := c.body()
 	if err != nil {
 		return err
+	}
+	var b struct {
+		Keys *[]string `json:"keys"`
+	}
+	if err := decodeObject(body, &b); err != nil {
+		return keysMemberError(err)
+	}
+	switch {
+	case b.Keys == nil:
+		return couch.BadRequest("`keys` member must exist.")
+	case len(*b.Keys) > maxDBsInfo:
+		return couch.BadRequest("too_many_keys")
+	}
+	return c.sendInfos(*b.Keys, true)
+}
+
+// sendInfos tells of databases; one that is missing is passed over, or told if it was named.
+func (c *call) sendInfos(names []string, named bool) error {
+	type row struct {
+		Key   string `json:"key"`
+		Info  any    `json:"info,omitzero"`
+		Error string `json:"error,omitzero"`
+	}
+	rows := make([]row, 0, len(names))
+	for _, name := range names {
+		info, err := c.infoOf(name)
+		switch {
+		case err == nil:
+			rows = append(rows, row{Key: name, Info: c.dbInfo(name, info)})
+		case couch.AsError(err).Status != http.StatusNotFound:
+			return err
+		case named:
+			rows = append(rows, row{Key: name, Error: "not_found"})
+		}
+	}
+	return c.json(http.StatusOK, rows)
+}
+
+func (c *call) infoOf(name string) (*couch.Info, error) {
+	if !validDBName(name) {
+		return nil, couch.NotFound("Database does not exist.")
+	}
+	db, err := c.s.o.Store.Open(c.r.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	return db.Info(c.r.Context())
+}
+
+func allDBs(c *call) error {
+	names, err := c.databases()
+	if err != nil {
+		return err
+	}
+	etag := textETag(names)
+	if c.notModified(etag) {
+		return nil
+	}
+	c.w.Header().Set("ETag", etag)
+	return c.json(http.StatusOK, names)
+}
+
+// textETag is the ETag of an answer that is nothing but these texts.
+func textETag(texts []string) string {
+	sum := md5.Sum([]byte(strings.Join(texts, "\x00")))
+	return `"` + new(big.Int).SetBytes(sum[:]).Text(36) + `"`
+}
+
+// databases is the names of the databases that the query's parameters select.
+func (c *call) databases() ([]string, error) {
+	names, err := c.s.o.Store.Databases(c.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	start, end, err := keyRange(c.query)
+	if err != nil {
+		return nil, err
 	}
 	descending := c.flag("descending")
 	if descending {
@@ -97,12 +198,12 @@ func allDBs(c *call) error {
 	}
 	skip, _, err := count(c.query, "skip")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	names = names[min(skip, len(names)):]
 	limit, ok, err := count(c.query, "limit")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if ok {
 		names = names[:min(limit, len(names))]
@@ -110,7 +211,7 @@ func allDBs(c *call) error {
 	if names == nil {
 		names = []string{}
 	}
-	return c.json(http.StatusOK, names)
+	return names, nil
 }
 
 // keyRange reads startkey and endkey, JSON strings.

@@ -63,15 +63,15 @@ func deleteAttachment(c *call) error {
 	if err != nil {
 		return err
 	}
+	doc, err := c.docToEdit(db, rev)
+	if err != nil {
+		return err
+	}
 	if _, err := db.Attachment(c.r.Context(), c.doc, c.att, rev, 0); err != nil {
 		return err
 	}
 	if rev.IsZero() {
 		return couch.Conflict()
-	}
-	doc, err := c.docToEdit(db, rev)
-	if err != nil {
-		return err
 	}
 	doc.Attachments = without(doc.Attachments, c.att)
 	newRev, err := writeOne(c, db, doc, couch.WriteOptions{})
@@ -89,7 +89,7 @@ func (c *call) docToEdit(db couch.DB, rev couch.Rev) (*couch.Doc, error) {
 	doc, err := db.Get(c.r.Context(), c.doc, couch.GetOptions{Rev: rev})
 	if err != nil {
 		if couch.AsError(err).Status == http.StatusNotFound {
-			err = couch.Conflict()
+			err = &couch.Error{Status: http.StatusConflict, Code: "not_found", Reason: "missing_rev"} // CouchDB's words
 		}
 		return nil, err
 	}
@@ -138,8 +138,11 @@ func (c *call) attachmentBody() (*uploadBody, error) {
 		b.want = want
 	}
 	r, err := c.bodyReader(limit)
-	if errors.Is(err, errTooLarge) {
+	switch {
+	case errors.Is(err, errTooLarge):
 		return nil, couch.TooLarge("attachment_too_large", c.att)
+	case errors.Is(err, couch.ErrEncoding):
+		return nil, couch.ErrEncoding
 	}
 	b.r = r
 	return b, err
