@@ -6,7 +6,7 @@ BIN      := bin
 LINT     := $(BIN)/golangci-lint
 LINT_VER := v2.15.0
 
-.PHONY: run test test-go test-plugin test-ui test-browser build lint bench soak clean browsers coturn need-go need-node
+.PHONY: run test test-go test-plugin test-ui test-browser build lint bench soak clean browsers coturn curl need-go need-node
 
 run: build e2e/node_modules/.ok
 	@$(GO) build -o $(BIN)/demo ./e2e/demo && exec $(BIN)/demo -bin $(BIN)
@@ -14,7 +14,7 @@ run: build e2e/node_modules/.ok
 test: lint test-go test-plugin test-ui test-browser
 
 # -p 2: packages that start processes and wait for peers share two cores badly with more.
-test-go: build e2e/node_modules/.ok | coturn
+test-go: build e2e/node_modules/.ok | coturn curl
 	$(GO) test -race -p 2 -timeout 20m ./...
 
 test-plugin: web/plugin/node_modules/.ok
@@ -85,6 +85,13 @@ coturn:
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq coturn >/dev/null \
 	  || { echo "coturn is needed for the TURN tests and could not be installed: apt-get install coturn"; exit 1; }; \
 	$$sudo systemctl disable --now coturn >/dev/null 2>&1 || true
+
+# For the test of the commands that docs/operate.md shows.
+curl:
+	@command -v curl >/dev/null && exit; \
+	sudo=$$(command -v sudo || true); \
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq curl >/dev/null \
+	  || { echo "curl is needed for a test of the hub and could not be installed: apt-get install curl"; exit 1; }
 
 clean:
 	rm -rf $(BIN) e2e/node_modules e2e/bench/node_modules web/plugin/node_modules web/plugin/lib web/plugin/dist web/ui/node_modules web/dist/ui

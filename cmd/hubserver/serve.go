@@ -37,15 +37,19 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 			logger.Warn("a password in the configuration file cannot be replaced by its hash", "file", m.f.config, "err", err)
 		}
 	}
+	hangup := newHangup()
+	defer hangup.stop()
 	// The address first: a second hub must not touch the databases of the one that runs.
 	ln, err := listen(ctx, m.f.addr)
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
-	if ln, err = m.listenTLS(ln, logger); err != nil {
+	ln, cert, err := m.listenTLS(ln, logger)
+	if err != nil {
 		return err
 	}
+	hangup.handle(cert, logger)
 	store, err := m.openServed(ctx)
 	if err != nil {
 		return err

@@ -25,19 +25,19 @@ type certificate struct {
 // recheck is how often, at most, the files are looked at.
 const recheck = time.Second
 
-// listenTLS wraps a listener if the flags name a certificate.
-func (m *Main) listenTLS(ln net.Listener, log *slog.Logger) (net.Listener, error) {
+// listenTLS wraps a listener if the flags name a certificate, which is nil if they do not.
+func (m *Main) listenTLS(ln net.Listener, log *slog.Logger) (net.Listener, *certificate, error) {
 	if m.f.tlsCert == "" && m.f.tlsKey == "" {
-		return ln, nil
+		return ln, nil, nil
 	}
 	if m.f.tlsCert == "" || m.f.tlsKey == "" {
-		return nil, usageError{errors.New("--tls-cert and --tls-key are needed both")}
+		return nil, nil, usageError{errors.New("--tls-cert and --tls-key are needed both")}
 	}
 	c := &certificate{cert: m.f.tlsCert, key: m.f.tlsKey, log: log}
 	if err := c.load(); err != nil {
-		return nil, fmt.Errorf("the certificate: %w", err)
+		return nil, nil, fmt.Errorf("the certificate: %w", err)
 	}
-	return tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: c.get}), nil
+	return tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: c.get}), c, nil
 }
 
 // get is called for each connection. A certificate that cannot be read again stays as it was.
@@ -47,14 +47,19 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if now := time.Now(); now.Sub(c.checked) >= recheck {
 		c.checked = now
 		if stamp, err := c.stamps(); err != nil || stamp != c.stamp {
-			if err = errors.Join(err, c.load()); err != nil {
-				c.log.Error("the certificate cannot be read again; the old one stays", "err", err)
-			} else {
-				c.log.Info("the certificate was read again", "file", c.cert)
-			}
+			c.reload()
 		}
 	}
 	return c.loaded, nil
+}
+
+// reload reads the certificate again, changed or not. The caller holds c.mu.
+func (c *certificate) reload() {
+	if err := c.load(); err != nil {
+		c.log.Error("the certificate cannot be read again; the old one stays", "err", err)
+		return
+	}
+	c.log.Info("the certificate was read again", "file", c.cert)
 }
 
 func (c *certificate) stamps() (s [2]time.Time, err error) {
