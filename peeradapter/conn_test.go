@@ -73,7 +73,7 @@ func (c *lateChannel) Read(p []byte) (int, error) {
 func (c *lateChannel) SetReadDeadline(time.Time) error { return nil }
 
 func TestLateReadDeadline(t *testing.T) {
-	c := &dcConn{channel: new(lateChannel), buf: make([]byte, readSize), ended: make(chan struct{})}
+	c := &dcConn{channel: new(lateChannel), ended: make(chan struct{})}
 	must(t, c.SetReadDeadline(time.Now().Add(time.Hour)))
 	if n, err := c.Read(make([]byte, 10)); n != 1 || err != nil {
 		t.Errorf("read %d bytes, %v", n, err)

@@ -34,9 +34,9 @@ type dcConn struct {
 	setLowWater func(uint64)
 	addrs       [2]net.Addr // local, remote
 
-	readMu sync.Mutex // one reader at a time
-	buf    []byte     // of readSize
-	unread []byte     // in buf
+	readMu sync.Mutex      // one reader at a time
+	buf    *[readSize]byte // nil while there is nothing to read: an idle peer needs none
+	unread []byte          // in buf
 
 	deadlineMu sync.Mutex
 	readTill   time.Time // zero: never
@@ -61,8 +61,7 @@ func newDCConn(dc *webrtc.DataChannel, local, remote net.Addr) (*dcConn, error) 
 	}
 	c := &dcConn{
 		channel: channel, buffered: dc.BufferedAmount, setLowWater: dc.SetBufferedAmountLowThreshold, addrs: [2]net.Addr{local, remote},
-		buf: make([]byte, readSize), low: make(chan struct{}, 1), writeTill: newDeadline(),
-		ended: make(chan struct{}),
+		low: make(chan struct{}, 1), writeTill: newDeadline(), ended: make(chan struct{}),
 	}
 	c.water = newWaterMark(dc)
 	dc.SetBufferedAmountLowThreshold(maxWater / 2)
@@ -88,11 +87,7 @@ func (c *dcConn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for len(c.unread) == 0 {
-		buf := c.buf
-		if len(p) >= readSize {
-			buf = p
-		}
-		n, err := c.channel.Read(buf)
+		n, err := c.receive(p)
 		c.read.Add(uint64(n))
 		if err != nil {
 			if err = c.readError(err); err != nil {
@@ -103,11 +98,43 @@ func (c *dcConn) Read(p []byte) (int, error) {
 		if len(p) >= readSize && n > 0 {
 			return n, nil
 		}
-		c.unread = buf[:n]
+		if c.buf != nil {
+			c.unread = c.buf[:n]
+		}
 	}
 	n := copy(p, c.unread)
-	c.unread = c.unread[n:]
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.drop()
+	}
 	return n, nil
+}
+
+// messageReads has what messages are read into.
+var messageReads = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// receive reads the next message, into p if any fits there and otherwise into buf. It
+// waits without a buffer: a message stays in the channel as long as it is too long for who reads.
+func (c *dcConn) receive(p []byte) (int, error) {
+	if _, err := c.channel.Read(nil); err != nil && !errors.Is(err, io.ErrShortBuffer) {
+		return 0, err
+	}
+	if len(p) >= readSize {
+		return c.channel.Read(p)
+	}
+	c.buf = messageReads.Get().(*[readSize]byte)
+	n, err := c.channel.Read(c.buf[:])
+	if err != nil || n == 0 {
+		c.drop()
+	}
+	return n, err
+}
+
+// drop lets go of buf.
+func (c *dcConn) drop() {
+	if c.buf != nil {
+		messageReads.Put(c.buf)
+		c.buf, c.unread = nil, nil
+	}
 }
 
 // readable tells why nothing can be read: closed here, or past the deadline.

@@ -15,6 +15,7 @@ import (
 const (
 	keepAlive  = 5 * time.Second // how often the peer is asked whether it still listens
 	silence    = 9 * time.Second // without an answer or any progress it is lost
+	restTicks  = 2               // so often a peer of whom nothing is new is not asked, see watch
 	drainLimit = 2 * time.Second // how long closing waits for the peer to take what was written
 )
 
@@ -145,12 +146,15 @@ func (l *link) acceptAll(accept func(*stream)) {
 
 // watch ends the link when the peer answers no longer although its network does,
 // as a frozen browser tab: no answer to a ping, and nothing else that moves. (On
-// a slow path a ping waits behind megabytes.)
+// a slow path a ping waits behind megabytes.) While nothing is sent either, a peer whose
+// network ICE watches already is asked more seldom: sharers have hundreds of idle ones.
 func (l *link) watch() {
 	tick := time.NewTicker(l.keepAlive)
 	defer tick.Stop()
 	var pong <-chan struct{} // nil: no ping is under way
 	last, moved := time.Now(), l.conn.moved()
+	var sent uint64
+	rested := 0
 	for {
 		select {
 		case <-l.ending:
@@ -163,13 +167,18 @@ func (l *link) watch() {
 			continue
 		case <-tick.C:
 		}
+		written, _ := l.conn.traffic()
+		idle := written == sent && pong == nil && l.path != nil && l.pinged.Load() != 0 // once it is asked for the round trip
+		sent = written
 		switch now := l.conn.moved(); {
 		case now != moved || l.path != nil && l.path.broken.Load():
-			last, moved = time.Now(), now // it lives: no need to ask
+			last, moved, rested = time.Now(), now, 0 // it lives: no need to ask
+		case idle && rested < restTicks:
+			last, rested = time.Now(), rested+1
 		case time.Since(last) > l.silence:
 			l.end(ErrPeerLost)
 		case pong == nil:
-			pong = l.ping()
+			pong, rested = l.ping(), 0
 		}
 	}
 }

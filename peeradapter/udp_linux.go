@@ -27,6 +27,7 @@ type udpConn struct {
 	readMu sync.Mutex
 	raw    syscall.RawConn
 	ready  func(fd uintptr) bool
+	waited bool // the system says that there are packets
 	poll   [1]unix.PollFd
 	buf    *[readBatch]byte // one read from the system; nil while we wait for packets
 	oob    [64]byte
@@ -40,8 +41,8 @@ type udpConn struct {
 	sending bool
 	closed  bool
 	wake    chan struct{}
-	stopped chan struct{}
-	plain   atomic.Bool // the system refuses trains
+	stopped chan struct{} // closed when send has ended; nil: it was never needed
+	plain   atomic.Bool   // the system refuses trains
 }
 
 // gatherTime is how long a train of bulk data waits for more packets: an idle
@@ -69,13 +70,10 @@ func newUDPConn(c *net.UDPConn) transport.UDPConn {
 	if !offload(c) {
 		return c
 	}
-	u := &udpConn{
-		UDPConn: c, wake: make(chan struct{}, 1), stopped: make(chan struct{}),
-	}
+	u := &udpConn{UDPConn: c, wake: make(chan struct{}, 1)}
 	u.room.L = &u.mu
 	u.raw, _ = c.SyscallConn() // offload had it
 	u.ready = u.isReady
-	go u.send()
 	return u
 }
 
@@ -124,6 +122,7 @@ func (u *udpConn) await() error {
 		readPool.Put(u.buf)
 		u.buf = nil
 	}
+	u.waited = false
 	if err := u.raw.Read(u.ready); err != nil {
 		return err
 	}
@@ -131,7 +130,12 @@ func (u *udpConn) await() error {
 	return nil
 }
 
+// isReady is asked before waiting and after it.
 func (u *udpConn) isReady(fd uintptr) bool {
+	if u.waited {
+		return true
+	}
+	u.waited = true
 	u.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	n, _ := unix.Poll(u.poll[:], 0)
 	return n != 0
@@ -192,6 +196,10 @@ func (u *udpConn) WriteToAddrPort(p []byte, to netip.AddrPort) (int, error) {
 		return 0, net.ErrClosed
 	}
 	u.add(p, to)
+	if u.stopped == nil {
+		u.stopped = make(chan struct{})
+		go u.send(u.stopped)
+	}
 	put(u.wake, struct{}{})
 	return len(p), nil
 }
@@ -217,8 +225,8 @@ func (u *udpConn) add(p []byte, to netip.AddrPort) {
 var trainPool = sync.Pool{New: func() any { return &train{data: make([]byte, 0, trainBytes)} }}
 
 // send sends the trains until the socket is closed.
-func (u *udpConn) send() {
-	defer close(u.stopped)
+func (u *udpConn) send(stopped chan<- struct{}) {
+	defer close(stopped)
 	var taken []*train
 	var last time.Time
 	for range u.wake {
@@ -274,8 +282,11 @@ func (u *udpConn) Close() error {
 	u.mu.Lock()
 	u.closed = true
 	u.room.Broadcast()
+	stopped := u.stopped
 	u.mu.Unlock()
-	put(u.wake, struct{}{}) // or it is awake already, and will see that we close
-	<-u.stopped
+	if stopped != nil {
+		put(u.wake, struct{}{}) // or it is awake already, and will see that we close
+		<-stopped
+	}
 	return u.UDPConn.Close()
 }
