@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -117,7 +118,7 @@ func (b *bars) join(t *testing.T) *share.Peer {
 }
 
 // connects opens a share by ever new peers: at most 60 ms, and three times what pion alone takes,
-// besides the hub's part: finding the share, and an offer and an answer on their ways.
+// besides the hub's part: see hubTrips.
 func (b *bars) connects(t *testing.T) {
 	var ours, raw, trips []time.Duration
 	for range b.some(50, 3) {
@@ -145,22 +146,82 @@ func (b *bars) connects(t *testing.T) {
 	b.most(t, "Open, p50, beside pion and the hub", median(ours), 3*median(raw)+hubTime)
 }
 
-// hubTrips is how long the hub takes to tell of a document, and twice to take one and tell who waits for it.
+// hubTrips is the hub's part of an Open: the time to read a share's document, and for
+// an offer and its answer to arrive, as signed, sealed signals.
 func (b *bars) hubTrips(t *testing.T) time.Duration {
 	t.Helper()
+	opener, _ := b.signals(t)
+	sharer, peer := b.signals(t)
+	s, err := peer.Share(t.Context(), b.store.DB("notes"), share.ShareOptions{})
+	must(t, err)
+	address := <-sharer.self
 	server, name, err := splitHub(b.hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)
 	defer func() { _ = client.Close() }()
 	start := time.Now()
-	_ = client.DB(name).Get(t.Context(), "share:"+b.share.ID()).Err()
-	get := time.Since(start)
-	start = time.Now()
-	_, err = b.join(t).Shares(t.Context()) // as long as a small write and its row
-	must(t, err)
-	return get + 2*time.Since(start)
+	must(t, client.DB(name).Get(t.Context(), "share:"+s.ID()).Err())
+	offer := opener.send(t, sharer, share.Signal{To: address, Kind: kindOffer})
+	sharer.send(t, opener, share.Signal{To: offer.From, Kind: kindAnswer})
+	return time.Since(start)
 }
+
+// signals joins the hub with a transport that only signals.
+func (b *bars) signals(t *testing.T) (*signalsOnly, *share.Peer) {
+	t.Helper()
+	server, name, err := splitHub(b.hub)
+	must(t, err)
+	client, err := kivik.New(HTTPDriver, server)
+	must(t, err)
+	s := &signalsOnly{self: make(chan string, 1), heard: make(chan share.Signal, 1)}
+	peer, err := share.Join(t.Context(), client.DB(name), share.Config{Logger: discard, NewTransport: func(sig share.Signaler) (share.Transport, error) {
+		s.Signaler = sig
+		return s, nil
+	}})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var receiver sync.WaitGroup
+	receiver.Go(func() { _ = s.Receive(ctx, func(in share.Signal) { put(s.heard, in) }) })
+	t.Cleanup(func() {
+		cancel()
+		receiver.Wait()
+		must(t, peer.Close())
+		_ = client.Close()
+	})
+	return s, peer
+}
+
+type signalsOnly struct {
+	share.Signaler
+	self  chan string
+	heard chan share.Signal
+}
+
+// send returns the signal as to has received it.
+func (s *signalsOnly) send(t *testing.T, to *signalsOnly, out share.Signal) share.Signal {
+	t.Helper()
+	out.Session, out.Payload = "0123456789abcdef", make([]byte, 1500) // as long as an SDP
+	must(t, s.Send(t.Context(), out))
+	select {
+	case in := <-to.heard:
+		return in
+	case <-time.After(30 * time.Second):
+		t.Fatal("the signal does not arrive")
+		return share.Signal{}
+	}
+}
+
+func (s *signalsOnly) Listen(_ context.Context, self string) (net.Listener, error) {
+	s.self <- self
+	return net.Listen("tcp", "127.0.0.1:0") // where nobody calls
+}
+
+func (s *signalsOnly) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, net.ErrClosed
+}
+
+func (s *signalsOnly) Close() error { return nil }
 
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
