@@ -65,7 +65,7 @@ func TestAttackFingerprint(t *testing.T) {
 					_ = s.Close()
 				}
 			}()
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			_, err = a.DialContext(ctx, "", "b")
 			var failed *ConnectError

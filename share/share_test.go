@@ -175,6 +175,25 @@ func TestDenied(t *testing.T) {
 			t.Errorf("%s %s on %s: %s", tt.method, tt.path, tt.r.dbName, resp.Status)
 		}
 	}
+	for _, path := range []string{"/_compact", "/_compact/x", "/_purge", "/_view_cleanup"} {
+		if resp := rw.do(t, "POST", path, `{}`); resp.StatusCode != 403 {
+			t.Errorf("POST %s: %s", path, resp.Status)
+		}
+	}
+	// By a page's form, and by copying.
+	for r, want := range map[*Remote][2]int{rw: {403, 201}, ro: {403, 403}} {
+		form := []string{"Content-Type: multipart/form-data; boundary=x", "Referer: http://" + r.id + "/"}
+		for i, id := range []string{"_design/x", "formed"} {
+			if resp, body := r.ask(t, "POST", "/"+r.dbName+"/"+id, "--x\r\nContent-Disposition: form-data; name=\"_doc\"\r\n\r\n{}\r\n--x--\r\n", form...); resp.StatusCode != want[i] {
+				t.Errorf("a form for %s on %s: %s %s", id, r.dbName, resp.Status, body)
+			}
+		}
+		for i, to := range []string{"_design/x", "copied"} {
+			if resp, body := r.ask(t, "COPY", "/"+r.dbName+"/first", "", "Destination: "+to); resp.StatusCode != want[i] {
+				t.Errorf("a copy to %s on %s: %s %s", to, r.dbName, resp.Status, body)
+			}
+		}
+	}
 	for _, path := range []string{"/_compact", "/_purge", "/_view_cleanup", "/_ensure_full_commit", "/_revs_limit", "/_index"} {
 		for _, method := range []string{"POST", "PUT"} {
 			if resp := rw.do(t, method, path, `{}`); resp.StatusCode < 400 && path != "/_ensure_full_commit" {
@@ -202,7 +221,7 @@ func TestDenied(t *testing.T) {
 	if resp := ro.do(t, "POST", "/_bulk_docs", `{"docs":[{"_id":"sneaked"}]}`); resp.StatusCode != 201 {
 		t.Errorf("_bulk_docs of a read-only share: %s", resp.Status)
 	}
-	if ids := docIDs(w, "open"); !slices.Equal(ids, []string{"bfalse", "first", "new"}) {
+	if ids := docIDs(w, "open"); !slices.Equal(ids, []string{"bfalse", "copied", "first", "formed", "new"}) {
 		t.Errorf("in the shared database: %v", ids)
 	}
 	if ids := docIDs(w, "fixed"); !slices.Equal(ids, []string{"first"}) {
@@ -332,7 +351,7 @@ func TestUnshareEndsRequests(t *testing.T) {
 		if err == nil {
 			t.Log("the feed ended as if its time were over")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the feed goes on")
 	}
 	if _, err := r.DB().Stats(w.ctx); err == nil {
