@@ -241,7 +241,8 @@ func (a *accounts) check(ctx context.Context, from netip.Addr, name, password st
 		case right && acc.doc != nil && hash.weak():
 			better, failed = hashPassword(password)
 		case !right && hash.cheap():
-			_, _ = a.dummy.verify(password)
+			_, err := a.dummy.verify(password)
+			failed = errors.Join(failed, err)
 		}
 	})
 	if err = errors.Join(err, failed); err != nil {

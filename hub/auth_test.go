@@ -101,6 +101,7 @@ func TestSessions(t *testing.T) {
 		{"POST", "/_session?next=//evil.example", "s3cret:word", 302, s.url + "//evil.example"},
 		{"POST", "/_session?next=http://evil.example", "s3cret:word", 400, ""},
 		{"POST", "/_session?next=/%0d%0aX-Evil:1", "s3cret:word", 400, ""},
+		{"POST", "/_session?next=/%5cevil.example", "s3cret:word", 400, ""}, // to a browser as //
 		{"DELETE", "/_session?next=/", "", 302, s.url + "/"},
 	} {
 		a := s.once(tt.method, tt.path, `{"name":"ann","password":"`+tt.password+`"}`, asJSON)

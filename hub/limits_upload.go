@@ -15,15 +15,13 @@ import (
 type upload struct {
 	io.ReadCloser
 	l        *limiter
-	ctx      context.Context
-	conn     *http.ResponseController
+	r        *http.Request
+	w        http.ResponseWriter
 	start    time.Time
 	deadline time.Time // when it was last set anew; zero: never
 	read     int64
 	held     int64 // of l.memory
-	streams  bool  // what is read is not kept
 	packed   bool  // compressed
-	ended    bool
 }
 
 // freeBody is how much of a body is not counted, so that small requests cost
@@ -37,8 +35,8 @@ const memoryWait = 10 * time.Second
 const slowest = 1 << 10
 
 func (l *limiter) upload(w http.ResponseWriter, r *http.Request) *upload {
-	return &upload{ReadCloser: r.Body, l: l, ctx: r.Context(), conn: http.NewResponseController(w), start: time.Now(),
-		streams: streamed(r), packed: r.Header.Get("Content-Encoding") != ""}
+	return &upload{ReadCloser: r.Body, l: l, r: r, w: w, start: time.Now(),
+		packed: r.Header.Get("Content-Encoding") != ""}
 }
 
 // streamed reports whether a body goes to the disk while it is read: that of an attachment, and multipart.
@@ -62,7 +60,6 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
 	u.read += int64(n)
 	if err == io.EOF {
-		u.ended = true
 		u.noDeadline()
 	}
 	return n, err
@@ -72,20 +69,20 @@ func (u *upload) Read(p []byte) (int, error) {
 func (u *upload) extend() {
 	if now := time.Now(); u.l.q.Upload > 0 && now.Sub(u.deadline) > time.Second {
 		u.deadline = now
-		_ = u.conn.SetReadDeadline(u.start.Add(u.l.q.Upload + time.Duration(u.read/slowest)*time.Second))
+		_ = http.NewResponseController(u.w).SetReadDeadline(u.start.Add(u.l.q.Upload + time.Duration(u.read/slowest)*time.Second))
 	}
 }
 
 // noDeadline frees the connection, which is read from while the answer is made.
 func (u *upload) noDeadline() {
 	if !u.deadline.IsZero() {
-		_ = u.conn.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(u.w).SetReadDeadline(time.Time{})
 	}
 }
 
 // hold takes memory before it is needed.
 func (u *upload) hold() error {
-	if u.l.memory == nil || u.streams {
+	if u.l.memory == nil {
 		return nil
 	}
 	var need int64
@@ -95,10 +92,10 @@ func (u *upload) hold() error {
 	case u.read >= freeBody+u.held:
 		need = freeBody
 	}
-	if need <= 0 || u.held+need > u.l.body {
+	if need <= 0 || u.held+need > u.l.body || streamed(u.r) { // what is streamed is not kept
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(u.ctx, memoryWait)
+	ctx, cancel := context.WithTimeout(u.r.Context(), memoryWait)
 	defer cancel()
 	if u.l.memory.Acquire(ctx, need) != nil {
 		return &couch.RetryLater{Err: &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "The server holds as many request bodies as it can."}, After: memoryWait}

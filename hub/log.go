@@ -2,7 +2,8 @@ package hub
 
 import (
 	"context"
-	"fmt"
+	"encoding/binary"
+	"encoding/hex"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -14,8 +15,8 @@ import (
 // header, nothing that could be a secret. What is counted is counted here too.
 func (h *Hub) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := fmt.Sprintf("%010x", rand.Uint64()>>24) // of CouchDB's length
-		w.Header().Set("X-Couch-Request-ID", id)
+		id := requestID()
+		w.Header()["X-Couch-Request-Id"] = []string{id}
 		level := slog.LevelDebug
 		lw := &loggedWriter{ResponseWriter: w}
 		start, feed := time.Now(), isFeed(r)
@@ -32,6 +33,13 @@ func (h *Hub) logged(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(lw, r)
 	})
+}
+
+// requestID is 10 hexadecimal digits, as many as CouchDB's.
+func requestID() string {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
+	return hex.EncodeToString(b[:5])
 }
 
 // A loggedWriter counts what is answered. Status is 0 if nothing was.

@@ -73,6 +73,9 @@ func relayRead(t *testing.T, ws *websocket.Conn) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, msg, err := ws.Read(ctx)
+	if ctx.Err() != nil {
+		t.Error("nothing came, nor an end")
+	}
 	return msg, err
 }
 
@@ -178,6 +181,12 @@ func TestRelayRules(t *testing.T) {
 			t.Errorf("%s: %d %s", who, a.StatusCode, a.body)
 		}
 	}
+	s.relayTicket(relayName(7), "bob", 200)
+	if a := s.do("PUT", "/hub/_security", `{"members":{"names":["mia"]}}`, asJSON, as("ann")); a.StatusCode != 200 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	s.relayTicket(relayName(8), "mia", 200)
+	s.relayTicket(relayName(8), "bob", 403) // no member any more
 	off := startWithUsers(t, Config{Service: Service{Relay: Relay{Off: true}}})
 	off.relayTicket(relayName(6), "alice", 404)
 }
@@ -270,6 +279,12 @@ func TestRelayShutdown(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the hub does not stop")
 	}
+	r := s.hub.service.relays
+	r.mu.Lock()
+	if n := len(r.sessions); n > 0 {
+		t.Errorf("%d sessions outlive the hub", n)
+	}
+	r.mu.Unlock()
 	_ = b
 	if _, err := relayRead(t, alone); err == nil {
 		t.Error("it goes on")

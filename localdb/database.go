@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/mango"
@@ -21,6 +22,7 @@ type database struct {
 	name string
 	path string
 	file fs.FileInfo // to see whether path still is this database
+	seen time.Time   // when it last was; guarded by the store's lock
 	uuid string
 	o    Options
 
@@ -105,6 +107,9 @@ func (d *database) close(reason error) error {
 
 // translate gives an error of the engine the form callers know.
 func (d *database) translate(err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, errClosed) {
 		select {
 		case <-d.done:

@@ -19,8 +19,11 @@ const (
 	idleAfter    = 3 * time.Second // without a write, the log is emptied
 
 	// A commit of few documents costs more than they do, so it waits for those
-	// who were there at the last one, as many as they were, but not long.
-	linger     = 500 * time.Microsecond // from its beginning
+	// who were there at the last one, as many as they were, while they keep
+	// coming: over HTTP they come one after the other, and without the wait for
+	// each, 32 clients were committed by 23 and wrote a tenth less.
+	linger     = 500 * time.Microsecond // for the next one
+	lingerAll  = 2 * time.Millisecond   // from its beginning
 	lingerUpTo = 256                    // documents
 )
 
@@ -97,7 +100,7 @@ func (s *session) writeLoop(c *sqlite.Conn) {
 // one transaction. If that fails, each gets its own, so that no request fails
 // for the fault of another.
 func (s *session) commit(c *sqlite.Conn, first *request) {
-	group, limit := []*request{first}, time.Now().Add(linger)
+	group, limit := []*request{first}, time.Now().Add(lingerAll)
 	err := s.transaction(c, func(t *tx) error {
 		if err := first.apply(t); err != nil {
 			return err
@@ -105,7 +108,7 @@ func (s *session) commit(c *sqlite.Conn, first *request) {
 		for weight := first.weight; weight < maxCommit; {
 			var patience time.Duration
 			if weight < lingerUpTo && len(group) < s.expected {
-				patience = time.Until(limit)
+				patience = min(linger, time.Until(limit))
 			}
 			r := s.nextRequest(patience)
 			if r == nil {

@@ -21,7 +21,7 @@ func (b *bench) fair(ctx context.Context) error {
 		return err
 	}
 	defer hub.stop()
-	batch := batches(1)
+	batch := bulkStamp("doc-")
 	setup := [][]byte{
 		request("PUT", "/_users/org.couchdb.user:eve", `{"name":"eve","password":"secret","type":"user","roles":[]}`, basic),
 		request("PUT", "/_users/org.couchdb.user:ann", `{"name":"ann","password":"secret","type":"user","roles":[]}`, basic),
@@ -30,7 +30,7 @@ func (b *bench) fair(ctx context.Context) error {
 		request("PUT", "/db/document", body(1), basic),
 	}
 	for range greedyDocs / perBatch {
-		setup = append(setup, bulkRequest(batch(0)))
+		setup = append(setup, slices.Clone(batch.again()))
 	}
 	c, err := dial(hub.addr, "")
 	if err != nil {

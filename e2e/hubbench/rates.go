@@ -111,12 +111,16 @@ func (b *bench) bulk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		batch := batches(n)
+		theirs, stamps, salt := make([]func() string, n), make([]*stamp, n), time.Now().UnixNano()
+		for who := range n {
+			prefix := fmt.Sprintf("%x-%d-", salt, who)
+			theirs[who], stamps[who] = ids(prefix), bulkStamp(prefix)
+		}
 		r, err := b.compare(hub, func() (int, error) {
-			n, err := ours.work(b.turn, 201, func(who, _ int) []byte { return bulkRequest(batch(who)) })
+			n, err := ours.work(b.turn, 201, func(who, _ int) []byte { return stamps[who].again() })
 			return n * perBatch, err
 		}, func() (int, error) {
-			n, err := together(n, b.turn, func(who, _ int) error { return writeAll(ctx, db, batch(who)) })
+			n, err := together(n, b.turn, func(who, _ int) error { return writeAll(ctx, db, theirs[who]) })
 			return n * perBatch, err
 		})
 		ours.close()
@@ -149,40 +153,10 @@ func (b *bench) size(dir string) (n int64, err error) {
 
 const perBatch = 1000
 
-// batches makes ever new ids for each of n writers.
-func batches(n int) func(who int) []string {
-	next := make([]int, n)
-	salt := time.Now().UnixNano()
-	return func(who int) []string {
-		ids := make([]string, perBatch)
-		for i := range ids {
-			ids[i] = fmt.Sprintf("%x-%d-%010d", salt, who, next[who])
-			next[who]++
-		}
-		return ids
-	}
-}
-
-func bulkRequest(ids []string) []byte {
-	var t strings.Builder
-	t.Grow(1100 * len(ids))
-	for i, id := range ids {
-		fmt.Fprintf(&t, `%c{"_id":"%s",%s`, ",["[btoi(i == 0)], id, body(i)[1:])
-	}
-	return request("POST", "/db/_bulk_docs", `{"docs":`+t.String()+`]}`, basic)
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func writeAll(ctx context.Context, db couch.DB, ids []string) error {
-	docs := make([]*couch.Doc, len(ids))
-	for i, id := range ids {
-		docs[i] = &couch.Doc{ID: id, Body: []byte(body(i))}
+func writeAll(ctx context.Context, db couch.DB, id func() string) error {
+	docs := make([]*couch.Doc, perBatch)
+	for i := range docs {
+		docs[i] = &couch.Doc{ID: id(), Body: bodies[i]}
 	}
 	results, err := db.BulkDocs(ctx, docs, couch.WriteOptions{})
 	for _, r := range results {
@@ -205,16 +179,19 @@ func (b *bench) puts(ctx context.Context) error {
 		return err
 	}
 	defer ours.close()
-	next := make([]int, clients)
-	id := func(who int) string { next[who]++; return fmt.Sprintf("%d-%010d", who, next[who]) }
-	content := body(0)
+	theirs, stamps := make([]func() string, clients), make([]*stamp, clients)
+	for who := range clients {
+		prefix := fmt.Sprintf("%d-", who)
+		theirs[who], stamps[who] = ids(prefix), newStamp(request("PUT", "/db/"+prefix+blank, body(0), basic))
+	}
+	content := []byte(body(0))
 	r, err := b.compare(hub,
 		func() (int, error) {
-			return ours.work(b.turn, 201, func(who, _ int) []byte { return request("PUT", "/db/"+id(who), content, basic) })
+			return ours.work(b.turn, 201, func(who, _ int) []byte { return stamps[who].again() })
 		},
 		func() (int, error) {
 			return together(clients, b.turn, func(who, _ int) error {
-				results, err := db.BulkDocs(ctx, []*couch.Doc{{ID: id(who), Body: []byte(content)}}, couch.WriteOptions{})
+				results, err := db.BulkDocs(ctx, []*couch.Doc{{ID: theirs[who](), Body: content}}, couch.WriteOptions{})
 				if err == nil && results[0].Err != nil {
 					err = results[0].Err
 				}

@@ -175,7 +175,7 @@ func unreserved(c byte) bool {
 // begun is cut off, so that no client takes the part for the whole.
 func (s *Server) recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tw := &trackedWriter{ResponseWriter: w, conn: http.NewResponseController(w)}
+		tw := &trackedWriter{ResponseWriter: w}
 		defer tw.noDeadline()
 		defer func() {
 			v := recover()
@@ -200,23 +200,29 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 // never ends keeps the database from tidying up. Tests wait less.
 var maxStall = time.Minute
 
+// smallAnswer is how many bytes net/http holds back until the handler has
+// returned (bufferBeforeChunkingSize): so far nothing can stall, and a deadline
+// would only cost, as much as reading the document from the database's cache.
+const smallAnswer = 2 << 10
+
 // A trackedWriter knows whether the answer has begun, and gives up on clients that stall.
 type trackedWriter struct {
 	http.ResponseWriter
-	conn     *http.ResponseController
 	started  bool
+	written  int64
 	extended time.Time
 }
 
 func (w *trackedWriter) WriteHeader(status int) {
 	w.started = true
-	w.extend()
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *trackedWriter) Write(b []byte) (int, error) {
 	w.started = true
-	w.extend()
+	if w.written += int64(len(b)); w.written > smallAnswer {
+		w.extend()
+	}
 	return w.ResponseWriter.Write(b)
 }
 
@@ -224,18 +230,21 @@ func (w *trackedWriter) Write(b []byte) (int, error) {
 func (w *trackedWriter) extend() {
 	if now := time.Now(); now.Sub(w.extended) > time.Second {
 		w.extended = now
-		_ = w.conn.SetWriteDeadline(now.Add(maxStall))
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(maxStall))
 	}
 }
 
 func (w *trackedWriter) noDeadline() {
 	if !w.extended.IsZero() {
-		_ = w.conn.SetWriteDeadline(time.Time{})
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
 	}
 }
 
 // FlushError is what http.ResponseController looks for.
-func (w *trackedWriter) FlushError() error { return w.conn.Flush() }
+func (w *trackedWriter) FlushError() error {
+	w.extend()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 func (w *trackedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 

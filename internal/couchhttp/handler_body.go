@@ -20,16 +20,29 @@ var errTooLarge = couch.TooLarge("too_large", "the request entity is too large")
 // needJSON refuses bodies that do not say they are JSON, as CouchDB does of POST:
 // a page of another origin cannot send that without being asked first (CORS).
 func (c *call) needJSON() error {
-	if t, _, _ := mime.ParseMediaType(c.r.Header.Get("Content-Type")); t != "application/json" {
+	if t, _ := mediaType(c.r.Header.Get("Content-Type")); t != "application/json" {
 		return &couch.Error{Status: 415, Code: "bad_content_type", Reason: "Content-Type must be application/json"}
 	}
 	return nil
 }
 
+// mediaType parses a Content-Type. Most are the first that is asked for here.
+func mediaType(header string) (mediaType string, params map[string]string) {
+	if header == "application/json" {
+		return header, nil
+	}
+	mediaType, params, _ = mime.ParseMediaType(header)
+	return mediaType, params
+}
+
 // body reads the whole request body, decompressed, up to Limits.Body.
 func (c *call) body() ([]byte, error) {
 	begun := time.Now()
-	defer func() { c.w.Header().Set(bodyTime, strconv.FormatInt(time.Since(begun).Milliseconds(), 10)) }()
+	defer func() {
+		if ms := time.Since(begun).Milliseconds(); ms > 0 {
+			c.w.Header().Set(bodyTime, strconv.FormatInt(ms, 10))
+		}
+	}()
 	r, err := c.bodyReader(c.s.o.Limits.Body)
 	if err != nil {
 		return nil, err
@@ -54,7 +67,10 @@ func (c *call) body() ([]byte, error) {
 
 // bodyReader gives the request body, decompressed, and fails with errTooLarge after limit bytes.
 func (c *call) bodyReader(limit int64) (io.ReadCloser, error) {
-	raw := http.MaxBytesReader(c.w, c.r.Body, limit)
+	raw := c.r.Body
+	if c.r.ContentLength < 0 || c.r.ContentLength > limit { // net/http ends the others where they said
+		raw = http.MaxBytesReader(c.w, raw, limit)
+	}
 	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
 		if c.r.ContentLength > limit {

@@ -22,6 +22,9 @@ type docParams struct {
 }
 
 func parseDocParams(q url.Values) (*docParams, error) {
+	if len(q) == 0 {
+		return &docParams{}, nil
+	}
 	on := func(name string) bool { return q.Get(name) == "true" }
 	d := &docParams{deletedConflicts: on("deleted_conflicts") || on("meta"), replicated: q.Get("new_edits") == "false"}
 	d.Latest = on("latest")

@@ -2,7 +2,6 @@ package couchhttp
 
 import (
 	"errors"
-	"mime"
 	"net/http"
 	"strings"
 
@@ -107,7 +106,7 @@ func putDoc(c *call) error {
 		return err
 	}
 	var doc *couch.Doc
-	if t, params, _ := mime.ParseMediaType(c.r.Header.Get("Content-Type")); t == "multipart/related" {
+	if t, params := mediaType(c.r.Header.Get("Content-Type")); t == "multipart/related" {
 		var done func()
 		if doc, done, err = c.readRelated(params["boundary"]); err != nil {
 			return err
@@ -178,7 +177,7 @@ func (c *call) write(db couch.DB, doc *couch.Doc, o couch.WriteOptions) error {
 	if c.r.Method == "POST" { // without an ETag, as in CouchDB
 		status = http.StatusCreated
 	} else {
-		c.w.Header().Set("ETag", `"`+rev.String()+`"`)
+		c.w.Header()["Etag"] = []string{`"` + rev.String() + `"`}
 	}
 	if c.r.Method != "DELETE" {
 		c.w.Header().Set("Location", c.location(c.db, doc.ID))

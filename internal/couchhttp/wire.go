@@ -19,12 +19,17 @@ func WriteJSON(w http.ResponseWriter, status int, body []byte) {
 // bodyTime is the header in which CouchDB tells how many milliseconds it took to read the request's body.
 const bodyTime = "X-Couchdb-Body-Time"
 
-// CommonHeaders sets what every answer has.
-func CommonHeaders(h http.Header) {
-	h.Set("Server", "Loveseat (CouchDB/"+Version+" API)")
+// What every answer has; shared, because nothing is ever written into the value of a header.
+var (
+	serverHeader = []string{"Loveseat (CouchDB/" + Version + " API)"}
 	// Clients learn that they may compress what they send (RFC 9110 section 12.5.3).
-	h.Set("Accept-Encoding", "zstd, gzip")
-	h.Set(bodyTime, "0")
+	acceptEncoding = []string{"zstd, gzip"}
+	noTime         = []string{"0"}
+)
+
+// CommonHeaders sets what every answer has. Names are spelled as net/http keeps them.
+func CommonHeaders(h http.Header) {
+	h["Server"], h["Accept-Encoding"], h[bodyTime] = serverHeader, acceptEncoding, noTime
 }
 
 // overrides are the methods that a POST can stand for.
