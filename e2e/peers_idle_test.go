@@ -19,9 +19,9 @@ import (
 // TestPeerBarsIdle lets peers open a share and do nothing. What 200 of them cost the sharer, less than 100 MB
 // and 2 % of a core, is demanded by LOVESEAT_BARS=1 go test -run PeerBars -v ./peeradapter ./e2e.
 func TestPeerBarsIdle(t *testing.T) {
-	peers, watched, demand := 10, time.Second, os.Getenv("LOVESEAT_BARS") != ""
+	peers, settled, watched, demand := 10, time.Duration(0), time.Second, os.Getenv("LOVESEAT_BARS") != ""
 	if demand {
-		peers, watched = 200, time.Minute // the sharer gives memory back when it is at rest
+		peers, settled, watched = 200, 30*time.Second, time.Minute // the sharer gives memory back when it is at rest
 	}
 	w := newWorldFor(t, 10*time.Minute)
 	hub := w.hub("hub", "--limit-feeds", "1000", "--limit-concurrent", "1000")
@@ -29,6 +29,7 @@ func TestPeerBarsIdle(t *testing.T) {
 	s := w.share(hub.db, "alice/notes")
 	before := w.resident(s.Pid())
 	w.openIdle(hub.url, s.ID, peers)
+	<-time.After(settled)
 	cpu, start := w.cpuTime(s.Pid()), time.Now()
 	<-time.After(watched)
 	memory := w.resident(s.Pid())

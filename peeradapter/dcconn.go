@@ -47,6 +47,8 @@ type dcConn struct {
 	writeTill deadline
 
 	read, written atomic.Uint64
+	resting       atomic.Bool   // who watches wants to know when something is sent
+	stirred       chan struct{} // tells them
 
 	endOnce sync.Once
 	ended   chan struct{} // closed when err is set
@@ -61,7 +63,7 @@ func newDCConn(dc *webrtc.DataChannel, local, remote net.Addr) (*dcConn, error) 
 	}
 	c := &dcConn{
 		channel: channel, buffered: dc.BufferedAmount, setLowWater: dc.SetBufferedAmountLowThreshold, addrs: [2]net.Addr{local, remote},
-		low: make(chan struct{}, 1), writeTill: newDeadline(), ended: make(chan struct{}),
+		low: make(chan struct{}, 1), stirred: make(chan struct{}, 1), writeTill: newDeadline(), ended: make(chan struct{}),
 	}
 	c.water = newWaterMark(dc)
 	dc.SetBufferedAmountLowThreshold(maxWater / 2)
@@ -191,6 +193,9 @@ func (c *dcConn) Write(p []byte) (int, error) {
 			return written, err
 		}
 		if written == len(p) {
+			if c.resting.Load() {
+				put(c.stirred, struct{}{})
+			}
 			return written, nil
 		}
 		n, err := c.channel.Write(p[written:min(len(p), written+messageSize)])

@@ -32,5 +32,6 @@
 // Who closes sends yamux's "go away", waits until all is delivered, and aborts the association.
 // A peer that is silent for about 13 seconds, in which its ICE is restarted, or answers no
 // ping of yamux for so long while nothing else moves either, is lost: its streams
-// fail, and the next dial makes a new connection.
+// fail, and the next dial makes a new connection. Who has nothing to send asks after a second, and then
+// ever more seldom, at least every 25 seconds or so; there are no keep-alives of ICE, but those of others are answered.
 package peeradapter

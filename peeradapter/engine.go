@@ -13,15 +13,6 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// How long a connection may be silent: ICE asks for a sign of life every
-// iceKeepAlive and calls the peer disconnected after iceDisconnected without one; then
-// the path is restarted until the peer is lost, see icePath. (After iceFailed more ICE gives up itself.)
-const (
-	iceKeepAlive    = 2 * time.Second
-	iceDisconnected = 3 * time.Second
-	iceFailed       = pathGone
-)
-
 // How long a direct path may take to be found before one through a NAT or a
 // relay is taken. (pion's defaults are 0.5, 1 and 2 s, which each connection would cost.)
 const (
@@ -102,7 +93,7 @@ func (e *engine) settings(c *Config) webrtc.SettingEngine {
 	s.SetIncludeLoopbackCandidate(true) // peers on one host, also on one without a network
 	s.SetInterfaceFilter(e.filter.keepInterface)
 	s.SetIPFilter(e.filter.keepIP)
-	s.SetICETimeouts(iceDisconnected, iceFailed, iceKeepAlive)
+	s.SetICETimeouts(0, 0, 0) // see pulse
 	s.SetSrflxAcceptanceMinWait(srflxWait)
 	s.SetPrflxAcceptanceMinWait(prflxWait)
 	s.SetRelayAcceptanceMinWait(relayWait)

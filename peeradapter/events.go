@@ -70,10 +70,10 @@ func (l *link) connection() share.Connection {
 	return c
 }
 
-// rtt is that of the last ICE check or, without WebRTC, ping; 0: not known.
+// rtt is that of the last ping or, before there was one, ICE check; 0: not known.
 func (l *link) rtt() time.Duration {
-	if l.pc == nil {
-		return time.Duration(l.pinged.Load())
+	if took := l.pinged.Load(); took != 0 || l.pc == nil {
+		return time.Duration(took)
 	}
 	pair, ok := iceOf(l.pc).GetSelectedCandidatePairStats()
 	if !ok {

@@ -70,8 +70,8 @@ func (f *filter) keepIP(ip net.IP) bool {
 		return false
 	}
 	a = a.Unmap()
-	if a.Is6() && a.IsLoopback() {
-		return false // one socket more for nothing: 127.0.0.1 is always there
+	if a.Is6() && (a.IsLoopback() || a.IsLinkLocalUnicast()) {
+		return false // a socket for nothing: 127.0.0.1 is always there, and who has no other address reaches no hub
 	}
 	within := func(ranges []netip.Prefix) bool {
 		for _, p := range ranges {

@@ -16,6 +16,7 @@ func TestFilter(t *testing.T) {
 	for _, c := range []struct{ interfaces, networks, name, ip, want string }{
 		{"", "", "eth0", "10.1.2.3", "yes"},
 		{"", "", "lo", "::1", "no"},
+		{"", "", "eth0", "fe80::1", "no"},
 		{"eth0 wlan*", "", "wlan7", "10.1.2.3", "yes"},
 		{"eth0 wlan*", "", "docker0", "10.1.2.3", "no"},
 		{"!docker*", "", "docker0", "10.1.2.3", "no"},

@@ -112,7 +112,7 @@ func lostAfter() time.Duration {
 }
 
 // lostTime is how long a peer may be gone without being noticed.
-const lostTime = iceDisconnected + iceKeepAlive + pathLost + 2*restartPause + restartTime + 10*time.Second
+const lostTime = restMin + pathSilent + pathLost + 2*restartPause + restartTime + 10*time.Second
 
 // A peer that is killed or frozen in the middle of a transfer is noticed within seconds,
 // and the next dial reaches its successor, or itself when it goes on.

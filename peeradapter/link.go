@@ -15,7 +15,6 @@ import (
 const (
 	keepAlive  = 5 * time.Second // how often the peer is asked whether it still listens
 	silence    = 9 * time.Second // without an answer or any progress it is lost
-	restTicks  = 2               // so often a peer of whom nothing is new is not asked, see watch
 	drainLimit = 2 * time.Second // how long closing waits for the peer to take what was written
 )
 
@@ -26,7 +25,9 @@ type link struct {
 	conn     carrier
 	pc       *webrtc.PeerConnection // nil: it is not WebRTC
 	path     *icePath               // the same
+	pulse    *pulse                 // the same
 	session  *yamux.Session
+	frames   *framer // below the session
 	since    time.Time
 
 	endOnce sync.Once
@@ -54,7 +55,8 @@ func newLink(peer string, incoming bool, conn carrier, c *yamux.Config) (*link, 
 		newSession = yamux.Server
 	}
 	var err error
-	l.session, err = newSession(&framer{carrier: conn}, c)
+	l.frames = &framer{carrier: conn}
+	l.session, err = newSession(l.frames, c)
 	return l, err
 }
 
@@ -67,6 +69,7 @@ func newDCLink(n *negotiation, conn *dcConn) (*link, error) {
 	}
 	l.pc = n.pc
 	l.path = newPath(n, l)
+	l.pulse = &pulse{link: l, conn: conn, heard: time.Now()}
 	n.pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		switch s {
 		case webrtc.PeerConnectionStateFailed:
@@ -113,9 +116,11 @@ func (l *link) alive() bool {
 func (l *link) run(accept func(*stream)) {
 	defer close(l.done)
 	var wg sync.WaitGroup
-	wg.Go(l.watch)
-	if l.path != nil {
+	if l.pc != nil {
 		wg.Go(l.path.run)
+		wg.Go(l.pulse.run)
+	} else {
+		wg.Go(l.watch)
 	}
 	wg.Go(func() { l.acceptAll(accept) })
 	select {
@@ -146,15 +151,12 @@ func (l *link) acceptAll(accept func(*stream)) {
 
 // watch ends the link when the peer answers no longer although its network does,
 // as a frozen browser tab: no answer to a ping, and nothing else that moves. (On
-// a slow path a ping waits behind megabytes.) While nothing is sent either, a peer whose
-// network ICE watches already is asked more seldom: sharers have hundreds of idle ones.
+// a slow path a ping waits behind megabytes.) A WebRTC peer has a pulse for that.
 func (l *link) watch() {
 	tick := time.NewTicker(l.keepAlive)
 	defer tick.Stop()
 	var pong <-chan struct{} // nil: no ping is under way
 	last, moved := time.Now(), l.conn.moved()
-	var sent uint64
-	rested := 0
 	for {
 		select {
 		case <-l.ending:
@@ -167,18 +169,13 @@ func (l *link) watch() {
 			continue
 		case <-tick.C:
 		}
-		written, _ := l.conn.traffic()
-		idle := written == sent && pong == nil && l.path != nil && l.pinged.Load() != 0 // once it is asked for the round trip
-		sent = written
 		switch now := l.conn.moved(); {
-		case now != moved || l.path != nil && l.path.broken.Load():
-			last, moved, rested = time.Now(), now, 0 // it lives: no need to ask
-		case idle && rested < restTicks:
-			last, rested = time.Now(), rested+1
+		case now != moved:
+			last, moved = time.Now(), now // it lives: no need to ask
 		case time.Since(last) > l.silence:
 			l.end(ErrPeerLost)
 		case pong == nil:
-			pong, rested = l.ping(), 0
+			pong = l.ping()
 		}
 	}
 }

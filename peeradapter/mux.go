@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -67,6 +68,7 @@ type framer struct {
 	header [frameHeader]byte // being read
 	have   int               // bytes of it
 	body   uint32            // bytes of the frame's body that are still to come
+	data   atomic.Uint64     // frames of streams that were read and written
 	pings  int               // since
 	since  time.Time
 }
@@ -96,6 +98,7 @@ func (f *framer) inspect(p []byte) bool {
 		f.have = 0
 		switch f.header[1] {
 		case typeData:
+			f.data.Add(1)
 			f.body = binary.BigEndian.Uint32(f.header[8:])
 		case typePing:
 			if f.flooded() {
@@ -119,6 +122,7 @@ var messagePool = sync.Pool{New: func() any { return new([messageSize]byte) }}
 
 func (f *framer) Write(p []byte) (int, error) {
 	if f.held == 0 && startsData(p) {
+		f.data.Add(1)
 		f.buf = messagePool.Get().(*[messageSize]byte)
 		f.held = copy(f.buf[:], p)
 		return len(p), nil

@@ -3,8 +3,6 @@ package peeradapter
 import (
 	"errors"
 	"io"
-	"net"
-	"sync"
 	"testing"
 	"time"
 )
@@ -24,28 +22,46 @@ func TestIdleReadBuffer(t *testing.T) {
 	}
 }
 
-// A peer to whom nothing is sent is asked more seldom, but asked: one that has frozen is noticed.
-func TestRestingPeer(t *testing.T) {
-	near, far := net.Pipe()
-	l, err := newNetLink("x", false, newNetCarrier(near, ""), discard)
-	must(t, err)
-	l.keepAlive, l.silence = 10*time.Millisecond, 100*time.Millisecond
-	l.path = new(icePath)
-	l.pinged.Store(1) // it was asked before
-	var running sync.WaitGroup
-	running.Go(func() { _, _ = io.Copy(io.Discard, struct{ io.Reader }{far}) })
-	running.Go(l.watch)
-	select {
-	case <-l.ending:
-		if !errors.Is(l.err, ErrPeerLost) {
-			t.Error(l.err)
+// Who watches an idle peer is told when something is sent to it.
+func TestStirred(t *testing.T) {
+	x, _, stop := rawPair(t, nil)
+	defer stop()
+	for _, resting := range []bool{false, true} {
+		x.resting.Store(resting)
+		_, err := x.Write([]byte("a"))
+		must(t, err)
+		if told := len(x.stirred) == 1; told != resting {
+			t.Errorf("resting: %v, told: %v", resting, told)
 		}
-	case <-time.After(30 * time.Second):
-		t.Error("it is not noticed")
-		l.end(nil)
 	}
-	_ = l.session.Close()
-	_ = near.Close()
-	_ = far.Close()
-	running.Wait()
+}
+
+// A peer to whom nothing is sent rests, and is asked all the same: one that is cut off then is noticed. So
+// it is, without waiting for that, when something is sent.
+func TestRestingPeer(t *testing.T) {
+	for name, c := range map[string]struct{ writes bool }{"asked": {}, "written to": {true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := simulate(t, conditions{lostAfter: 100 * time.Millisecond})
+			go echo(listen(t, s.sharer, "sharer"))
+			conn := dial(t, s.opener, "sharer")
+			must(t, ping(conn))
+			pulse := s.opener.link("sharer").pulse
+			waitFor(t, pulse.conn.resting.Load)
+			if pulse.pinged.Load() == 0 {
+				t.Error("it was not asked before")
+			}
+			s.cut.Store(true)
+			s.hub.Store(true)
+			if c.writes {
+				_, err := conn.Write([]byte("a"))
+				must(t, err)
+				waitFor(t, func() bool { return !pulse.conn.resting.Load() })
+			}
+			must(t, conn.SetReadDeadline(time.Now().Add(2*time.Minute)))
+			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, ErrPeerLost) {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -17,13 +17,13 @@ const (
 	restartTime  = 3 * time.Second        // for one ICE restart
 	restartPause = 500 * time.Millisecond // between two, and as long again at random
 	askTime      = time.Second            // for asking for one
-	pathLost     = 10 * time.Second       // after iceDisconnected: then a peer of whom nothing else is heard is lost
+	pathLost     = 10 * time.Second       // after pathSilent: then a peer of whom nothing else is heard is lost
 	pathGone     = 30 * time.Second       // also one that answers signals
 	networkPoll  = time.Second            // how often this machine's addresses are looked at
 )
 
 // An icePath keeps a peer connection alive while networks change: when no packets come
-// for iceDisconnected, or this machine loses the address that they came to, it
+// for pathSilent, or this machine loses the address that they came to, it
 // looks for a new path by an ICE restart (RFC 8445 section 2.4), which leaves streams as they are.
 // Who offered the connection offers its restarts too, so that they never cross; the other
 // asks for one.
@@ -34,16 +34,17 @@ type icePath struct {
 	offering bool
 	able     bool // the peer knows restarts
 
-	wake   chan struct{} // the state of ICE has changed
+	wake   chan struct{} // the state of ICE, or silent, has changed
 	offers chan inbound  // restarts that the peer offers or asks for
 	moved  chan addressChange
-	broken atomic.Bool // no packets come at the moment
+	silent atomic.Bool               // nothing is acknowledged: see hears
+	found  atomic.Pointer[time.Time] // when the last restart found a path
+	broken atomic.Bool               // no packets come at the moment
 
-	down    time.Time // since when; zero: packets come
-	heard   time.Time // when the peer has last answered a signal
-	renewed time.Time // when the last restart found a path
-	reply   string    // the session in which the peer was last heard of
-	route   string    // how packets travelled when it was last looked at
+	down  time.Time // since when; zero: packets come
+	heard time.Time // when the peer has last answered a signal
+	reply string    // the session in which the peer was last heard of
+	route string    // how packets travelled when it was last looked at
 
 	round *negotiation // under way, or nil; guarded by Transport.mu
 }
@@ -54,6 +55,7 @@ func newPath(n *negotiation, l *link) *icePath {
 		wake: make(chan struct{}, 1), offers: make(chan inbound, 1), moved: make(chan addressChange, 1),
 	}
 	p.route = l.route()
+	p.found.Store(new(time.Time))
 	n.pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { put(p.wake, struct{}{}) })
 	return p
 }
@@ -97,8 +99,18 @@ func (p *icePath) run() {
 // up reports whether packets come.
 func (p *icePath) up() bool {
 	pair, err := iceOf(p.link.pc).GetSelectedCandidatePair()
-	return err == nil && pair != nil && p.link.pc.ICEConnectionState() != webrtc.ICEConnectionStateDisconnected
+	return err == nil && pair != nil && !p.silent.Load()
 }
+
+// hears is told whether packets come.
+func (p *icePath) hears(something bool) {
+	if p.silent.Swap(!something) == something {
+		put(p.wake, struct{}{})
+	}
+}
+
+// age is how long ago the path was found.
+func (p *icePath) age() time.Duration { return time.Since(*p.found.Load()) }
 
 // note takes down whether packets come, and tells when that or the route changes.
 func (p *icePath) note(up bool) {
@@ -141,7 +153,7 @@ func (p *icePath) serve(in inbound) {
 	switch {
 	case !p.offering:
 		p.restart(&in)
-	case time.Since(p.renewed) > askTime: // or it was asked for before that
+	case p.age() > askTime: // or it was asked for before that
 		p.restart(nil)
 	}
 }
@@ -172,7 +184,9 @@ func (p *icePath) restart(offer *inbound) {
 		p.heard = time.Now()
 	}
 	if err == nil {
-		p.renewed = time.Now()
+		now := time.Now()
+		p.found.Store(&now)
+		p.silent.Store(false)
 	}
 	p.t.config.Logger.Debug("ICE restart", "peer", p.link.peer, "offering", offer == nil, "err", err)
 	if errors.Is(err, ErrRefused) {

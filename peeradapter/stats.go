@@ -12,7 +12,7 @@ type Stats struct {
 	Route         string        // "host", "srflx" (through NATs, found by STUN) "relay" (through a TURN server) or "hub" (through the hub)
 	Incoming      bool          // the peer has opened the connection
 	Since         time.Time     // when it was opened
-	RTT           time.Duration // of the last ICE check or, through the hub, ping; 0: not yet known
+	RTT           time.Duration // of the last ping or, before there was one, ICE check; 0: not yet known
 	BytesSent     uint64        // in the data channel
 	BytesReceived uint64
 	Streams       int // open now, in both directions

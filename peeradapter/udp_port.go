@@ -140,7 +140,7 @@ func localAddrs(n transport.Net, f *filter) (map[netip.Addr]struct{}, error) {
 		for _, addr := range addrs {
 			ip := ipOf(addr)
 			a, ok := netip.AddrFromSlice(ip)
-			if ok && f.keepIP(ip) && !ip.IsMulticast() && !(ip.To4() == nil && ip.IsLinkLocalUnicast()) {
+			if ok && f.keepIP(ip) && !ip.IsMulticast() {
 				found[a.Unmap()] = struct{}{}
 			}
 		}
