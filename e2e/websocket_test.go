@@ -34,7 +34,6 @@ func TestWebSocket(t *testing.T) {
 		{args: "open " + address, status: 1, stderr: `secret is missing or wrong`},
 		{args: "open " + strings.Replace(serving.URL, secret, "another-secret-of-some-length", 1), status: 1, stderr: `secret is missing or wrong`},
 		{args: "open ws://127.0.0.1:1/notes#s3cret", status: 1, stderr: `connection refused`},
-		{args: "share --websocket 127.0.0.1:0 --invite server/notes", status: 2, stderr: `goes with HUB only|unknown flag`},
 		{args: "open http://127.0.0.1:1/hub x --relay nope", status: 2, stderr: `auto, hub or off`},
 	})
 }

@@ -113,4 +113,31 @@ func TestAttackForeignSession(t *testing.T) {
 	}
 	must(t, ping(c))
 	must(t, ping(dial(t, a, "b")))
+
+	// Nor while a connection is being made.
+	held := make(chan share.Signal, 1)
+	p.mu.Lock()
+	p.route = func(s share.Signal) []time.Duration {
+		if s.From == "y" && s.Kind == kindOffer {
+			put(held, s)
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	p.mu.Unlock()
+	y := newTransport(t, p, "y", Config{Logger: discard})
+	dialled := make(chan error, 1)
+	go func() {
+		c, err := y.DialContext(t.Context(), "", "b")
+		if err == nil {
+			err = ping(c)
+		}
+		dialled <- err
+	}()
+	offer := <-held
+	for _, kind := range []string{kindAnswer, kindCandidate, kindBye} {
+		must(t, p.mailbox("b").Send(t.Context(), share.Signal{To: "y", Session: "another", Kind: kind, Payload: answer.payload()}))
+	}
+	p.deliver(offer)
+	must(t, <-dialled)
 }

@@ -104,7 +104,7 @@ func (b *bars) start() {
 // join joins the hub until the test ends.
 func (b *bars) join(t *testing.T) *share.Peer {
 	t.Helper()
-	server, name, err := splitHub(b.hub)
+	server, name, err := SplitHub(b.hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)
@@ -155,7 +155,7 @@ func (b *bars) hubTrips(t *testing.T) time.Duration {
 	s, err := peer.Share(t.Context(), b.store.DB("notes"), share.ShareOptions{})
 	must(t, err)
 	address := <-sharer.self
-	server, name, err := splitHub(b.hub)
+	server, name, err := SplitHub(b.hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)
@@ -170,7 +170,7 @@ func (b *bars) hubTrips(t *testing.T) time.Duration {
 // signals joins the hub with a transport that only signals.
 func (b *bars) signals(t *testing.T) (*signalsOnly, *share.Peer) {
 	t.Helper()
-	server, name, err := splitHub(b.hub)
+	server, name, err := SplitHub(b.hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)

@@ -17,7 +17,7 @@ func TestNoLeaksInHub(t *testing.T) {
 	}
 	hub := startHub(t)
 	s := shareNotes(t, hub)
-	server, name, err := splitHub(hub)
+	server, name, err := SplitHub(hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)

@@ -31,7 +31,7 @@ func TestMessages(t *testing.T) {
 			}
 		}), nil
 	}))
-	server, name, err := splitHub(hub)
+	server, name, err := SplitHub(hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)

@@ -1,8 +1,10 @@
 package peeradapter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,9 +21,9 @@ import (
 // A Remote is the databases that another process serves, see [Serve], over one
 // connection. It is made by the first request, and again by the next one after it broke.
 type Remote struct {
-	url     url.URL // without database and secret
-	db      string  // of the URL, "" if it has none
-	secret  string
+	url     url.URL     // without database and secret
+	db      string      // of the URL, "" if it has none
+	header  http.Header // what each request shows
 	options WireOptions
 	http    *http.Transport
 	client  *couchhttp.Client
@@ -75,7 +77,15 @@ func newRemote(address string, o WireOptions) (*Remote, error) {
 	if err != nil || !IsAddress(address) || u.Host == "" {
 		return nil, errNoURL
 	}
-	r := &Remote{url: *u, secret: u.Fragment, options: o}
+	o, err = o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &Remote{url: *u, options: o}
+	o.Opening.Invite = cmp.Or(o.Opening.Invite, u.Fragment)
+	if r.header, err = o.Opening.Header(o.Identity); err != nil {
+		return nil, err
+	}
 	path := strings.TrimRight(u.EscapedPath(), "/")
 	at := strings.LastIndexByte(path, '/') + 1
 	if r.db, err = url.PathUnescape(path[at:]); err != nil {
@@ -173,7 +183,7 @@ func (r *Remote) URL(name string) *url.URL {
 }
 
 // HTTPClient returns a client whose requests to the host of URL reach the other process.
-func (r *Remote) HTTPClient() *http.Client { return &http.Client{Transport: secretTripper{r}} }
+func (r *Remote) HTTPClient() *http.Client { return &http.Client{Transport: showing{r}} }
 
 // Close ends the connection. It is idempotent.
 func (r *Remote) Close() error {
@@ -190,14 +200,14 @@ func (r *Remote) Close() error {
 	return err
 }
 
-// A secretTripper shows the secret with each request.
-type secretTripper struct{ r *Remote }
+// A showing shows the secret, and who it is, with each request.
+type showing struct{ r *Remote }
 
 // RoundTrip implements [http.RoundTripper].
-func (t secretTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.r.secret != "" {
+func (t showing) RoundTrip(req *http.Request) (*http.Response, error) {
+	if len(t.r.header) > 0 {
 		req = req.Clone(req.Context())
-		req.Header.Set(inviteHeader, t.r.secret)
+		maps.Copy(req.Header, t.r.header)
 	}
 	return t.r.http.RoundTrip(req)
 }

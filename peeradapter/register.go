@@ -72,25 +72,29 @@ func newSharesStore(dsn string) (couch.Store, error) {
 		dsn, s.only = link.Hub, link.Share
 	}
 	var err error
-	if s.server, s.hub, err = splitHub(dsn); err != nil {
+	if s.server, s.hub, err = SplitHub(dsn); err != nil {
 		return nil, couch.BadRequest("Not the URL of a hub database, nor a share link.") // without the URL: it may hold a password
 	}
 	return s, nil
 }
 
-// splitHub takes the database's name off its URL.
-func splitHub(dsn string) (server, db string, err error) {
+var errNoHub = errors.New("peeradapter: not the URL of a database, such as http://127.0.0.1:5984/hub")
+
+// SplitHub takes the database's name off the URL of a hub, or of any database on a CouchDB-compatible
+// server: that of the server, as kivik.New takes it for [HTTPDriver], and the name. The error does not show
+// the URL, which may hold a password.
+func SplitHub(dsn string) (server, db string, err error) {
 	u, err := url.Parse(dsn)
 	if err != nil {
-		return "", "", err
+		return "", "", errNoHub
 	}
 	path := strings.TrimRight(u.EscapedPath(), "/")
 	at := strings.LastIndexByte(path, '/')
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || at < 0 || path[at+1:] == "" {
-		return "", "", errors.New("no database")
+		return "", "", errNoHub
 	}
 	if db, err = url.PathUnescape(path[at+1:]); err != nil {
-		return "", "", err
+		return "", "", errNoHub
 	}
 	user := ""
 	if u.User != nil {

@@ -30,7 +30,7 @@ func startHub(t *testing.T) string {
 // shareNotes joins the hub and shares a database with one document.
 func shareNotes(t *testing.T, hub string) *share.Share {
 	t.Helper()
-	server, name, err := splitHub(hub)
+	server, name, err := SplitHub(hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)
@@ -100,7 +100,7 @@ func TestDataSourceNames(t *testing.T) {
 		"https://u:p%20w@h:1/hub/":    {"https://u:p%20w@h:1/", "hub"},
 		"http://host/couch/db/a%2Fb+": {"http://host/couch/db/", "a/b+"},
 	} {
-		if server, db, err := splitHub(dsn); err != nil || server != want[0] || db != want[1] {
+		if server, db, err := SplitHub(dsn); err != nil || server != want[0] || db != want[1] {
 			t.Errorf("%q: %q, %q, %v", dsn, server, db, err)
 		}
 	}

@@ -262,9 +262,9 @@ func TestRelayTamper(t *testing.T) {
 	for l = range transport.relays {
 	}
 	transport.mu.Unlock()
-	// What the hub could do: a message of its own among those of the peer.
+	// What the hub could do: a message of its own among those of the peer, which would mean something.
 	channel := l.conn.(*netCarrier).Conn.(*messageConn).channel
-	must(t, channel.Send(bytes.Repeat([]byte{7}, 100)))
+	must(t, channel.Send(yamuxFrame(typePing, 0, 0, 7)))
 	select {
 	case <-l.ending:
 	case <-time.After(time.Minute):

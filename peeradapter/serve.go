@@ -63,31 +63,69 @@ func Serve(ctx context.Context, address string, o ServeOptions, dbs ...*kivik.DB
 	if err != nil {
 		return err
 	}
-	var l net.Listener
-	switch {
-	case u.Scheme == "tcp":
-		l, err = ListenTCP(u.Host, w)
-	case u.Scheme == "ws":
-		w.TLS = nil
-		l, err = ListenWebSocket(u.Host, w)
-	case u.Scheme == "wss" && w.TLS != nil:
-		l, err = ListenWebSocket(u.Host, w)
-	case u.Scheme == "wss":
-		err = errors.New("peeradapter: wss: needs a certificate in WireOptions.TLS")
-	default:
-		err = errNoURL
-	}
+	l, err := listenAt(u, w)
 	if err != nil {
 		return err
 	}
-	if o.OnListen != nil {
-		here := url.URL{Scheme: u.Scheme, User: url.User(o.Identity.ID()), Host: l.Addr().String(), Path: "/"}
-		if len(dbs) == 1 && o.Store == nil {
-			here = *here.JoinPath(url.PathEscape(dbs[0].Name()))
-		}
-		o.OnListen(here.String())
+	name := ""
+	if len(dbs) == 1 && o.Store == nil {
+		name = dbs[0].Name()
 	}
+	o.listening(u.Scheme, l, name)
 	return ServeOn(ctx, l, o, dbs...)
+}
+
+// ServeShare serves a share also at an address, as [Serve] does databases: what the share asks of the peers
+// of its hub, it asks of those who connect, and o.Secret, which is needed, where it lets in all of them. They must show
+// a device key. WireOptions.Peers, ReadOnly and Store of o are not used. ctx ends before the share's Peer is closed.
+func ServeShare(ctx context.Context, address string, o ServeOptions, s *share.Share) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return errNoURL
+	}
+	if o.WireOptions, err = o.withDefaults(); err != nil {
+		return err
+	}
+	if o.Secret == "" {
+		return errors.New("peeradapter: a share that is served without its hub needs a secret")
+	}
+	w, err := o.forCarrier()
+	if err != nil {
+		return err
+	}
+	l, err := listenAt(u, w)
+	if err != nil {
+		return err
+	}
+	o.listening(u.Scheme, l, s.DB())
+	return s.ServeOn(ctx, l, o.Secret)
+}
+
+func listenAt(u *url.URL, w WireOptions) (net.Listener, error) {
+	switch {
+	case u.Scheme == "tcp":
+		return ListenTCP(u.Host, w)
+	case u.Scheme == "ws":
+		w.TLS = nil
+		return ListenWebSocket(u.Host, w)
+	case u.Scheme == "wss" && w.TLS != nil:
+		return ListenWebSocket(u.Host, w)
+	case u.Scheme == "wss":
+		return nil, errors.New("peeradapter: wss: needs a certificate in WireOptions.TLS")
+	}
+	return nil, errNoURL
+}
+
+// listening tells the URL of what is served; db is "" if that is not one database.
+func (o *ServeOptions) listening(scheme string, l net.Listener, db string) {
+	if o.OnListen == nil {
+		return
+	}
+	here := url.URL{Scheme: scheme, User: url.User(o.Identity.ID()), Host: l.Addr().String(), Path: "/"}
+	if db != "" {
+		here = *here.JoinPath(url.PathEscape(db))
+	}
+	o.OnListen(here.String())
 }
 
 // forCarrier is what a connection is asked for before its requests are, which

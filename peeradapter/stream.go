@@ -34,6 +34,9 @@ func (s *stream) Peer() string { return s.link.peer }
 // Route tells how the packets travel: "host", "srflx" or "relay".
 func (s *stream) Route() string { return s.link.route() }
 
+// Welcome is called when the peer was let in, see [share.Share.ServeOn].
+func (s *stream) Welcome() { s.link.welcome.Store(true) }
+
 // LocalAddr returns this peer's address.
 func (s *stream) LocalAddr() net.Addr { return s.link.conn.LocalAddr() }
 

@@ -37,6 +37,8 @@ type WireOptions struct {
 	Origins []string
 	// MaxPeers bounds the connections of a listener; 0: 256.
 	MaxPeers int
+	// Opening is what [Open] shows a share that is served, see [ServeShare]. An invite there goes before the URL's secret.
+	Opening share.OpenOptions
 	// Logger gets what is worth knowing for debugging; nil: [slog.Default].
 	Logger *slog.Logger
 

@@ -43,23 +43,42 @@ type accessState struct {
 
 func loadAccess(ctx context.Context, db couch.Locals, share string) (*accessState, error) {
 	a := &accessState{db: db, id: "loveseat-access-" + share}
-	d, err := db.GetLocal(ctx, a.id)
-	switch {
-	case err == nil:
-		a.rev = d.Rev
-		if err := json.Unmarshal(d.Body, &a.lists); err != nil {
-			return nil, fmt.Errorf("_local/%s: %w", a.id, err) // who was revoked must not come in again
-		}
-	case !errors.Is(err, couch.ErrNotFound):
-		return nil, err
+	return a, a.load(ctx)
+}
+
+// load reads the lists. a.mu is held, or nobody else has a.
+func (a *accessState) load(ctx context.Context) error {
+	d, err := a.db.GetLocal(ctx, a.id)
+	if errors.Is(err, couch.ErrNotFound) {
+		return nil
 	}
-	return a, nil
+	if err != nil {
+		return err
+	}
+	var lists accessLists
+	if err := json.Unmarshal(d.Body, &lists); err != nil {
+		return fmt.Errorf("_local/%s: %w", a.id, err) // who was revoked must not come in again
+	}
+	a.rev, a.lists = d.Rev, lists
+	return nil
 }
 
 // change makes a change and keeps it: fn works on a copy, which holds if it could be written.
 func (a *accessState) change(ctx context.Context, fn func(*accessLists) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for attempt := 0; ; attempt++ {
+		err := a.try(ctx, fn)
+		if !errors.Is(err, couch.ErrConflict) || attempt == 3 {
+			return err
+		}
+		if err := a.load(ctx); err != nil { // another process has changed them: see [RevokeStored]
+			return err
+		}
+	}
+}
+
+func (a *accessState) try(ctx context.Context, fn func(*accessLists) error) error {
 	next := accessLists{maps.Clone(a.lists.Always), maps.Clone(a.lists.Revoked), nil}
 	for _, i := range a.lists.Invites {
 		c := *i

@@ -19,8 +19,8 @@ import (
 	"github.com/loveseat-db/loveseat/internal/hubdoc"
 )
 
-// ask sends a raw request to the share's host and reads the answer.
-func (r *Remote) ask(t *testing.T, method, path, body string) (*http.Response, string) {
+// ask sends a raw request, with more headers ("Name: value"), to the share's host and reads the answer.
+func (r *Remote) ask(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	path = strings.NewReplacer(`"`, "%22", "[", "%5B", "]", "%5D").Replace(path)
 	req, err := http.NewRequest(method, "http://"+r.id+path, strings.NewReader(body))
@@ -33,6 +33,10 @@ func (r *Remote) ask(t *testing.T, method, path, body string) (*http.Response, s
 	req.Header.Set("Accept", "application/json")
 	if method == "COPY" {
 		req.Header.Set("Destination", "copy")
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
 	}
 	resp, err := r.HTTPClient().Do(req)
 	if err != nil {

@@ -62,8 +62,9 @@ func (p *Peer) Connections() []Connection {
 	return all
 }
 
-// WatchConnections calls fn with what becomes of the connections, until ctx or the peer
-// ends, or fn returns an error; it returns why. Of events that come faster than fn returns, those beyond 256 are lost.
+// WatchConnections calls fn with each connection that is open, as [ConnectionOpened], then with what becomes
+// of them and of new ones, until ctx or the peer ends, or fn returns an error; it returns
+// why. Of events that come faster than fn returns, those beyond 256 are lost.
 func (p *Peer) WatchConnections(ctx context.Context, fn func(ConnectionEvent) error) error {
 	events := make(chan ConnectionEvent, 256)
 	if m, ok := p.transport.(Monitor); ok {
@@ -75,9 +76,23 @@ func (p *Peer) WatchConnections(ctx context.Context, fn func(ConnectionEvent) er
 		})
 		defer stop()
 	}
+	told := map[connectionKey]bool{} // those that were open, until their events come or they end
+	for _, c := range p.Connections() {
+		told[c.key()] = true
+		if err := fn(ConnectionEvent{State: ConnectionOpened, Connection: c}); err != nil {
+			return err
+		}
+	}
 	for {
 		select {
 		case e := <-events:
+			again := told[e.key()] && e.State == ConnectionOpened
+			if e.State == ConnectionOpened || e.State == ConnectionClosed {
+				delete(told, e.key())
+			}
+			if again {
+				continue
+			}
 			e.complete(p.openShares())
 			if err := fn(e); err != nil {
 				return err
@@ -89,6 +104,14 @@ func (p *Peer) WatchConnections(ctx context.Context, fn func(ConnectionEvent) er
 		}
 	}
 }
+
+// A connectionKey tells the connections to a process apart.
+type connectionKey struct {
+	address string
+	since   time.Time
+}
+
+func (c *Connection) key() connectionKey { return connectionKey{c.Address, c.Since} }
 
 func (c *Connection) complete(shares map[string][]string) {
 	c.Peer, c.Shares = peerOf(c.Address), shares[c.Address]

@@ -501,8 +501,8 @@ func TestFilteredShareTellsNothingHiddenOverHTTP(t *testing.T) {
 		"GET /:db/_design_docs": {{"/notes/_design_docs", ""}}, "POST /:db/_design_docs": {{"/notes/_design_docs?include_docs=true", `{"keys":` + string(ids) + `}`}},
 		"GET /:db/_changes":       {{"/notes/_changes?style=all_docs&include_docs=true&conflicts=true", ""}, {"/notes/_changes?feed=longpoll&include_docs=true", ""}, {"/notes/_changes?feed=continuous&timeout=50&include_docs=true", ""}, {"/notes/_changes?feed=eventsource&timeout=50", ""}, {"/notes/_changes?descending=true", ""}, {"/notes/_changes?filter=a/b", ""}},
 		"POST /:db/_changes":      {{"/notes/_changes?filter=_doc_ids&include_docs=true", `{"doc_ids":` + string(ids) + `}`}, {"/notes/_changes?filter=_selector", `{"selector":{"text":"secret"}}`}},
-		"POST /:db/_revs_diff":    {{"/notes/_revs_diff", `{"seen":["9-z"],"seen-branch":["9-z"]}`}},
-		"POST /:db/_missing_revs": {{"/notes/_missing_revs", `{"seen":["9-z"]}`}},
+		"POST /:db/_revs_diff":    {{"/notes/_revs_diff", `{"seen":["9-z"],"seen-branch":["9-z"]}`}, {"/notes/_revs_diff", `{"hidden":["1-hiddena1","9-z"],"hidden-dead":["2-hiddenb2"]}`}},
+		"POST /:db/_missing_revs": {{"/notes/_missing_revs", `{"seen":["9-z"]}`}, {"/notes/_missing_revs", `{"hidden":["1-hiddena1","9-z"]}`}},
 		"POST /:db/_find":         {{"/notes/_find", `{"selector":{}}`}, {"/notes/_find", `{"selector":{"text":{"$exists":true}}}`}},
 		"POST /:db/_explain":      {{"/notes/_explain", `{"selector":{}}`}}, "GET /:db/_index": {{"/notes/_index", ""}},
 		"GET /:db/_security": {{"/notes/_security", ""}}, "PUT /:db/_security": {{"/notes/_security", "{}"}}, "GET /:db/_revs_limit": {{"/notes/_revs_limit", ""}},
@@ -547,6 +547,48 @@ func TestFilteredShareTellsNothingHiddenOverHTTP(t *testing.T) {
 				t.Errorf("%s %s %s: %s\n%s\nof an absent one: %s\n%s", e.Method, q[0], q[1], resp.Status, body, resp2.Status, body2)
 			}
 		}
+	}
+}
+
+// Nor does a body in parts, in an answer or of a page's form.
+func TestFilteredShareTellsNothingHiddenInParts(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.join(nil), w.join(nil)
+	db := w.mixed("notes")
+	s, err := alice.Share(w.ctx, kivikDB(w, "notes"), ShareOptions{Selector: json.RawMessage(openSelector)})
+	w.must(err)
+	r := w.open(bob, s.ID())
+	const all, form = "Accept: multipart/mixed, multipart/related", "Content-Type: multipart/form-data; boundary=x"
+	field := func(name, text string) string {
+		return "--x\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + text + "\r\n"
+	}
+	file := "--x\r\nContent-Disposition: form-data; name=\"_attachments\"; filename=\"f\"\r\n\r\nmine\r\n--x--\r\n"
+	for _, tt := range []struct{ method, path, body, header, kind string }{
+		{"POST", "/notes/_bulk_get?revs=true&attachments=true", `{"docs":[{"id":"hidden"},{"id":"seen"},{"id":"seen-branch"}]}`, all, "multipart/mixed"},
+		{"POST", "/notes/_bulk_get", `{"docs":[{"id":"hidden","rev":"1-hiddena1"},{"id":"seen-now","rev":"1-a1"}]}`, all, "multipart/mixed"},
+		{"GET", "/notes/seen-branch?open_revs=all&revs=true", "", all, "multipart/mixed"},
+		{"GET", `/notes/hidden?open_revs=["1-hiddena1"]&attachments=true`, "", all, "multipart/mixed"},
+		{"GET", "/notes/seen?attachments=true", "", all, "multipart/related"},
+		{"GET", "/notes/hidden?attachments=true&rev=1-hiddena1", "", all, "application/json"},
+		{"POST", "/notes/hidden", field("_rev", "1-hiddena1") + file, form, "application/json"},
+		{"POST", "/notes/hidden", field("_doc", `{"_rev":"1-hiddena1","open":true}`) + file, form, "application/json"},
+		{"POST", "/notes/seen-now", field("_rev", "1-a1") + file, form, "application/json"},
+		{"COPY", "/notes/hidden?rev=1-hiddena1", "", "Destination: seen-copy", "application/json"},
+		{"COPY", "/notes/seen", "", "Destination: hidden?rev=1-hiddena1", "application/json"},
+	} {
+		resp, body := r.ask(t, tt.method, tt.path, tt.body, tt.header, "Referer: http://"+r.id+"/")
+		if !strings.HasPrefix(resp.Header.Get("Content-Type"), tt.kind) {
+			t.Errorf("%s %s: %s %s", tt.method, tt.path, resp.Status, resp.Header.Get("Content-Type"))
+		}
+		if leaks(body, tt.path+tt.body+tt.header) || leaks(fmt.Sprint(resp.Header), tt.path+tt.body+tt.header) {
+			t.Errorf("%s %s: %s\n%s", tt.method, tt.path, resp.Status, body)
+		}
+		if tt.method != "GET" && tt.header != all && resp.StatusCode < 400 {
+			t.Errorf("%s %s %s: %s %s", tt.method, tt.path, tt.header, resp.Status, body)
+		}
+	}
+	if d, err := db.Get(w.ctx, "hidden", couch.GetOptions{Conflicts: true}); err != nil || d.Rev.Hash != "hiddena1" || len(d.Conflicts) > 0 {
+		t.Errorf("the hidden document: %+v, %v", d, err)
 	}
 }
 

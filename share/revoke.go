@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -31,20 +32,23 @@ type revokeResult struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// revokeTime is how long the answer of the process that serves a share is awaited.
-const revokeTime = 20 * time.Second
+const (
+	revokeTime = 20 * time.Second // for carrying an order out, and answering
+	orderTime  = 10 * time.Second // for the answer of the process that serves a share
+)
 
 // Revoke takes a peer's access to a share of this identity away, as
 // [Share.Revoke] does, or with peer "" ends the share, whichever process serves it. It
 // returns when that has happened. ref is as for [Peer.Open]. Errors: not_found (404),
-// forbidden (403) for another peer's share, those of [Share.Revoke], and the context's if the process that serves it does not answer.
+// forbidden (403) for another peer's share, those of [Share.Revoke], and [ErrNotServed] if
+// the share is not in the hub or the process that serves it does not answer within ten seconds: see [RevokeStored].
 func (p *Peer) Revoke(ctx context.Context, ref, peer, reason string) error {
-	doc, err := p.find(ctx, ref)
+	doc, err := p.findOwn(ctx, ref)
+	if errors.Is(err, couch.ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrNotServed, err)
+	}
 	if err != nil {
 		return err
-	}
-	if doc.Peer != p.ID() {
-		return couch.Forbidden("This share is of peer " + ShortID(doc.Peer) + "; its owner alone may do this.")
 	}
 	order := revokeOrder{doc.id, peer, reason}
 	if doc.address() == p.address() {
@@ -53,13 +57,22 @@ func (p *Peer) Revoke(ctx context.Context, ref, peer, reason string) error {
 	return p.command(ctx, doc.address(), order)
 }
 
+// findOwn finds a share of this identity.
+func (p *Peer) findOwn(ctx context.Context, ref string) (*shareDoc, error) {
+	doc, err := p.find(ctx, ref)
+	if err == nil && doc.Peer != p.ID() {
+		err = couch.Forbidden("This share is of peer " + ShortID(doc.Peer) + "; its owner alone may do this.")
+	}
+	return doc, err
+}
+
 // command sends an order to the process that serves a share and awaits its answer.
 func (p *Peer) command(ctx context.Context, to string, order revokeOrder) error {
 	payload, err := json.Marshal(order)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, revokeTime)
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	session := randomHex(16)
 	answer := make(chan []byte, 1)
@@ -71,7 +84,8 @@ func (p *Peer) command(ctx context.Context, to string, order revokeOrder) error 
 			}
 		}
 	})()
-	if err := p.mailbox.Send(ctx, Signal{To: to, Session: session, Kind: kindRevoke, Payload: payload}); err != nil {
+	err = p.mailbox.Send(ctx, Signal{To: to, Session: session, Kind: kindRevoke, Payload: payload})
+	if err != nil && ctx.Err() == nil {
 		return err
 	}
 	select {
@@ -85,7 +99,7 @@ func (p *Peer) command(ctx context.Context, to string, order revokeOrder) error 
 		}
 		return nil
 	case <-ctx.Done():
-		return errors.Join(errors.New("the process that serves the share does not answer"), ctx.Err())
+		return fmt.Errorf("%w: %w", ErrNotServed, ctx.Err())
 	}
 }
 

@@ -59,6 +59,7 @@ func (s *Share) serve(w http.ResponseWriter, r *http.Request, st *stream) {
 		refuse(w, err)
 		return
 	}
+	st.welcome()
 	stop := context.AfterFunc(rm.ctx, func() { cancel(context.Cause(rm.ctx)) })
 	defer stop()
 	w, r = t.pace(ctx, w, r.WithContext(ctx))
@@ -226,17 +227,24 @@ func (s *Share) cut(reason error, which func(*remote) bool) {
 // Revoke takes a peer's access away, given by its id: its requests under way are
 // cut off, and later ones, also after a restart, get 403 with the reason, until [Share.Admit].
 func (s *Share) Revoke(ctx context.Context, peer, reason string) error {
-	if len(reason) > 1024 {
-		return couch.BadRequest("The reason is limited to 1 KiB.")
-	}
-	if !peerPrefix(peer) || len(peer) != peerIDLen {
-		return couch.BadRequest(peer + " is no peer id.")
+	if err := checkRevocation(peer, reason); err != nil {
+		return err
 	}
 	if err := s.admission.state.revoke(ctx, peer, reason); err != nil {
 		return err
 	}
 	s.cut(s.admission.state.revoked(peer), func(rm *remote) bool { return slices.Contains(rm.info.ids(), peer) })
 	s.event(ShareEvent{Kind: Revoked, Remote: RemoteInfo{Share: s.id, Name: s.name, Peer: peer}})
+	return nil
+}
+
+func checkRevocation(peer, reason string) error {
+	if len(reason) > 1024 {
+		return couch.BadRequest("The reason is limited to 1 KiB.")
+	}
+	if !peerPrefix(peer) || len(peer) != peerIDLen {
+		return couch.BadRequest(peer + " is no peer id.")
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,6 +63,12 @@ func TestPolicy(t *testing.T) {
 	for _, bad := range []string{"unsafe", "http:", "https:", "*"} {
 		if strings.Contains(Policy, bad) {
 			t.Errorf("the policy has %q", bad)
+		}
+	}
+	rules := strings.Split(Policy, "; ")
+	for _, rule := range []string{"default-src 'none'", "script-src 'self'", "connect-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"} {
+		if !slices.Contains(rules, rule) {
+			t.Errorf("the policy lacks %q", rule)
 		}
 	}
 }

@@ -13,12 +13,12 @@ import (
 
 func (m *Main) doctorCommand() *cobra.Command {
 	var asJSON bool
-	var store string
+	var store, origin string
 	cmd := &cobra.Command{
 		Use:   "doctor HUB [SHARE]",
 		Short: "Find out what is in the way of connections",
 		Long: `Doctor tries, one after the other, what a connection needs: the hub and the rights
-there, its changes feed, the clock, the ways to other peers (ICE candidates, TURN, the hub's
+there, its changes feed, the clock, whether web pages may use it, the ways to other peers (ICE candidates, TURN, the hub's
 relay), this machine's disk, and with SHARE that share. Each line says ok, warning or failed, and what
 to do about it. It ends with status 1 if something failed.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -28,10 +28,11 @@ to do about it. It ends with status 1 if something failed.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return m.runDoctor(cmd.Context(), append(args, "")[:2], store, asJSON)
+			return m.runDoctor(cmd.Context(), append(args, "")[:2], store, origin, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&store, "store", "", "`directory` of a local store to look at as well")
+	cmd.Flags().StringVar(&origin, "origin", "", "`ORIGIN` of web pages that must be let in, such as https://example.org (default: any of this machine is tried, as a hint)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	return cmd
 }
@@ -43,22 +44,27 @@ type doctor struct {
 	hub      *url.URL // of the hub database, with credentials if there are any
 	db       string   // its name
 	identity string   // directory of the device key
+	origin   string   // --origin
 	failed   int
 }
 
-// checkTime bounds one check; tests wait longer, on machines that are busy.
-var checkTime = 20 * time.Second
+// checkTime bounds one check, and answerTime the wait for what may stay away: a signal to
+// oneself, a TURN server. Tests wait longer, on machines that are busy.
+var checkTime, answerTime = 20 * time.Second, 20 * time.Second
 
-func (m *Main) runDoctor(ctx context.Context, args []string, store string, asJSON bool) error {
+func (m *Main) runDoctor(ctx context.Context, args []string, store, origin string, asJSON bool) error {
 	hub, ref := args[0], args[1]
 	if !isURL(hub) {
-		return usageError{fmt.Errorf("%.100q is not the URL of a hub database, such as http://127.0.0.1:5984/hub", hub)}
+		return usageError{fmt.Errorf("%.100q is not the URL of a hub database, such as http://127.0.0.1:5984/hub", redact(hub))}
+	}
+	if u, err := url.Parse(origin); origin != "" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+		return usageError{fmt.Errorf("--origin %.100q: want scheme and host, like https://example.org", origin)}
 	}
 	identity, err := m.identityDir()
 	if err != nil {
 		return err
 	}
-	d := &doctor{m: m, r: m.reporter(asJSON), identity: identity}
+	d := &doctor{m: m, r: m.reporter(asJSON), identity: identity, origin: origin}
 	defer d.r.Close()
 	if d.hub, d.db, err = doctorURL(m.withCredentials(hub)); err != nil {
 		return err
@@ -68,6 +74,7 @@ func (m *Main) runDoctor(ctx context.Context, args []string, store string, asJSO
 		d.store(ctx, store)
 	}
 	if d.reach(ctx) && d.server(ctx) {
+		d.cors(ctx)
 		d.peers(ctx, ref)
 	}
 	if d.failed > 0 {
@@ -133,11 +140,11 @@ func (d *doctor) peers(ctx context.Context, ref string) {
 		return
 	}
 	defer peer.Close()
-	d.feed(ctx, peer)
+	d.feed(ctx, peer.Peer)
 	d.ice(ctx)
 	d.relay(ctx)
 	if ref != "" {
-		d.share(ctx, peer, ref)
+		d.share(ctx, peer.Peer, ref)
 	}
 }
 
@@ -145,12 +152,12 @@ func (d *doctor) peers(ctx context.Context, ref string) {
 const slowSignal = 2 * time.Second
 
 func (d *doctor) feed(ctx context.Context, peer *share.Peer) {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	took, err := peer.Echo(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		d.fail("feed", "Peers find each other by the hub's _changes feed: let proxies pass answers on as they come (nginx: proxy_buffering off), and see the hub's log.", "a signal to oneself did not come back within %v", checkTime)
+		d.fail("feed", "Peers find each other by the hub's _changes feed: let proxies pass answers on as they come (nginx: proxy_buffering off), and see the hub's log.", "a signal to oneself did not come back within %v", answerTime)
 	case err != nil:
 		d.fail("feed", "To connect, a peer must be allowed to write signals into the hub database: ask its operator for that right.", "cannot write a signal: %v", err)
 	case took > slowSignal:

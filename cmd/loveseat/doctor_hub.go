@@ -172,22 +172,7 @@ func (d *doctor) get(ctx context.Context, path string, to any) (http.Header, err
 const maxDoctorAnswer = 1 << 20
 
 func (d *doctor) ask(ctx context.Context, method, path string, body io.Reader, header http.Header, to any) (http.Header, error) {
-	u := *d.hub
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	u.Path, u.RawPath = u.Path[:strings.LastIndexByte(strings.TrimRight(u.Path, "/"), '/')+1]+path, ""
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
-	if err != nil {
-		return nil, err
-	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
-	req.Header.Set("Accept", "application/json")
-	if password, ok := d.hub.User.Password(); ok {
-		req.SetBasicAuth(d.hub.User.Username(), password)
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
-	resp, err := client.Do(req)
+	resp, err := d.send(ctx, method, path, body, header)
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +184,26 @@ func (d *doctor) ask(ctx context.Context, method, path string, body io.Reader, h
 		return resp.Header, fmt.Errorf("the answer is not JSON: %w", err)
 	}
 	return resp.Header, nil
+}
+
+// send makes a request to the hub's server; a preflight shows no password.
+func (d *doctor) send(ctx context.Context, method, path string, body io.Reader, header http.Header) (*http.Response, error) {
+	u := *d.hub
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	u.Path, u.RawPath = u.Path[:strings.LastIndexByte(strings.TrimRight(u.Path, "/"), '/')+1]+path, ""
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	req.Header.Set("Accept", "application/json")
+	if password, ok := d.hub.User.Password(); ok && method != http.MethodOptions {
+		req.SetBasicAuth(d.hub.User.Username(), password)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
+	return client.Do(req)
 }
 
 // statusOf is the HTTP status of an error, 0 if it has none.

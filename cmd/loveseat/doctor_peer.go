@@ -116,7 +116,7 @@ func (d *doctor) turn(ctx context.Context, servers []peeradapter.ICEServer) {
 }
 
 func (d *doctor) allocate(ctx context.Context, s peeradapter.ICEServer, url string) {
-	ctx, cancel := context.WithTimeout(ctx, checkTime/2)
+	ctx, cancel := context.WithTimeout(ctx, answerTime/2)
 	defer cancel()
 	began := time.Now()
 	relay, err := peeradapter.ProbeTURN(ctx, s, url)

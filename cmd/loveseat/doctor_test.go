@@ -70,18 +70,7 @@ var testAdmin = &hub.Admin{Name: "admin", Password: func() string {
 
 func TestDoctorOfHealthyHub(t *testing.T) {
 	server := serveHub(t, hub.Config{Admin: testAdmin, Service: hub.Service{ICE: turnServer(t, "secret")}})
-	store := t.TempDir()
-	local, err := localdb.OpenStore(store, localdb.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := local.Create(t.Context(), "notes"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := local.DB("notes").Put(t.Context(), "x", map[string]int{"n": 1}); err != nil {
-		t.Fatal(err)
-	}
-	_ = local.Close()
+	store := notesStore(t)
 	share := startShare(t, admin(server, "hub"), filepath.Join(store, "notes"))
 	status, found := checks(t, admin(server, "hub"), share, "--store", store)
 	if status != 0 {
@@ -89,23 +78,43 @@ func TestDoctorOfHealthyHub(t *testing.T) {
 	}
 	for check, pattern := range map[string]string{
 		"dns": `^ok 127\.0\.0\.1 is`, "tcp": `^ok port \d+ answers`, "couchdb": `^ok Loveseat .* answers`, "clock": `^ok agrees`,
-		"auth": `^ok signed in as "admin"`, "database": `^ok "hub" may be read`, "feed": `^(ok|warning) a signal to oneself took`,
+		"auth": `^ok signed in as "admin"`, "database": `^ok "hub" may be read`, "cors": `^ok pages of http://localhost:3000 may use the hub`, "feed": `^(ok|warning) a signal to oneself took`,
 		"turn": `^ok turn:127\.0\.0\.1:\d+\S* gives the relay .*ok .*transport=tcp gives`, "relay": `^ok`, "share": `^ok "notes" is open \(route (host|srflx)\)`,
 		"disk": `^(ok|warning)`, "store": `database "notes" is healthy: 1 documents`,
 	} {
 		expectCheck(t, found, check, pattern)
 	}
+	_, found = checks(t, admin(server, "hub"), "--origin", server)
+	expectCheck(t, found, "cors", `^ok pages of http://127.0.0.1:\d+ are the hub's own`)
 	if status, out, errs := run(t, nil, "", "--identity", t.TempDir(), "doctor", admin(server, "hub")); status != 0 || !regexp.MustCompile(`(?m)^ok       clock     agrees with the hub's$`).MatchString(out) {
 		t.Errorf("%d\n%s%s", status, out, errs)
 	}
 }
 
+// notesStore is a store with a database of one document.
+func notesStore(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	local, err := localdb.OpenStore(dir, localdb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	if err := local.Create(t.Context(), "notes"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := local.DB("notes").Put(t.Context(), "x", map[string]int{"n": 1}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // startShare shares a database until the test ends, and returns the share's id.
-func startShare(t *testing.T, hub, path string) string {
+func startShare(t *testing.T, hub, path string, flags ...string) string {
 	t.Helper()
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Main{Args: []string{"share", hub, path, "--json"}, Stdin: strings.NewReader(""), Stdout: w, Stderr: io.Discard, Getenv: func(string) string { return "" }}
+	m := &Main{Args: append([]string{"share", hub, path, "--json"}, flags...), Stdin: strings.NewReader(""), Stdout: w, Stderr: io.Discard, Getenv: func(string) string { return "" }}
 	done := make(chan int, 1)
 	go func() { done <- m.Run(ctx); _ = w.Close() }()
 	ids := make(chan string, 1)
@@ -162,6 +171,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 	secure.StartTLS()
 	defer secure.Close()
 	damaged := damagedStore(t)
+	refusing := startShare(t, admin(server, "hub"), filepath.Join(notesStore(t), "notes"), "--invite")
 	for name, tt := range map[string]struct {
 		args           []string
 		check, pattern string
@@ -175,8 +185,12 @@ func TestDoctorFindsFaults(t *testing.T) {
 		"not signed in":    {[]string{server + "/hub"}, "database", `^failed the hub database may not be read`},
 		"database":         {[]string{admin(server, "nope")}, "database", `^failed there is no database "nope"`},
 		"TURN credentials": {[]string{admin(server, "hub")}, "turn", `^failed turn:\S+transport=udp gives no relay: .*failed turn:\S+transport=tcp gives no relay`},
+		"origin":           {[]string{admin(server, "hub"), "--origin", "https://app.example"}, "cors", `^failed pages of https://app.example may not use the hub: the preflight is answered with 403`},
+		"no address":       {[]string{admin(server, "hub"), "--network", "127.0.0.0/8"}, "host", `^warning no address but loopback \(of [1-9]`},
+		"bad interface":    {[]string{admin(server, "hub"), "--interface", "["}, "join", `^failed cannot join the hub: .*no name of network interfaces`},
 		"no relay":         {[]string{admin(server, "hub")}, "relay", `^warning the hub has no relay`},
 		"share":            {[]string{admin(server, "hub"), "nothing"}, "share", `^failed not_found`},
+		"share, refused":   {[]string{admin(server, "hub"), refusing}, "share", `^failed the sharer refuses: .*needs an invite`},
 		"store":            {[]string{"http://" + gone.Addr().String() + "/hub", "--store", filepath.Join(damaged, "none")}, "store", `^failed there is no local store`},
 		"damaged store":    {[]string{"http://" + gone.Addr().String() + "/hub", "--store", damaged}, "store", `failed (.* cannot be opened|database "notes" is damaged)`},
 		"directory":        {[]string{"http://" + gone.Addr().String() + "/hub", "--store", "/proc/self"}, "store", `^failed /proc/self cannot be written`},
@@ -186,8 +200,15 @@ func TestDoctorFindsFaults(t *testing.T) {
 			expectCheck(t, found, tt.check, tt.pattern)
 		})
 	}
-	if status, _, errs := run(t, nil, "", "doctor", "./notes"); status != 2 || !strings.Contains(errs, "URL of a hub database") {
-		t.Errorf("%d %s", status, errs)
+	for _, bad := range [][]string{{"./notes"}, {server + "/hub", "--origin", "app.example"}, {server + "/hub", "--origin", "https://app.example/x"}, {}, {"a", "b", "c"}} {
+		if status, _, errs := run(t, nil, "", append([]string{"doctor"}, bad...)...); status != 2 || !regexp.MustCompile("URL of a hub database|want scheme and host|usage: loveseat doctor").MatchString(errs) {
+			t.Errorf("%q: %d %s", bad, status, errs)
+		}
+	}
+	// People read the advice below the line.
+	status, out, _ := run(t, nil, "", "--identity", t.TempDir(), "doctor", "http://"+gone.Addr().String()+"/hub")
+	if status != 1 || !regexp.MustCompile(`(?m)^failed   tcp       port \d+ of 127.0.0.1 cannot be reached.*\n {19}Check the port in the URL`).MatchString(out) {
+		t.Errorf("%d\n%s", status, out)
 	}
 }
 
@@ -229,6 +250,12 @@ func TestDoctorFindsFaultsOnTheWay(t *testing.T) {
 		"clock, ahead":       {change: shiftDate(10 * time.Minute), check: "clock", pattern: `^failed .* differ by -(10|9)m`},
 		"clock, 40 seconds":  {change: shiftDate(-40 * time.Second), check: "clock", pattern: `^warning .* differ by`},
 		"writing":            {refuse: "/hub/_bulk_docs", check: "feed", pattern: `^failed cannot write a signal: forbidden`},
+		"CORS":               {change: without("Access-Control-Allow-Origin"), check: "cors", pattern: `^warning .*: the preflight's answer has no Access-Control-Allow-Origin`},
+		"CORS of answers":    {change: withoutOn("GET", "Access-Control-Allow-Origin"), check: "cors", pattern: `^warning .*: an answer has no Access-Control-Allow-Origin`},
+		"CORS, methods":      {change: without("Access-Control-Allow-Methods"), check: "cors", pattern: `^warning .*: the preflight does not allow PUT`},
+		"CORS, headers":      {change: without("Access-Control-Allow-Headers"), check: "cors", pattern: `^warning .*: the preflight does not allow the header`},
+		"CORS, signed in":    {change: without("Access-Control-Allow-Credentials"), check: "cors", pattern: `^warning .*: .* no Access-Control-Allow-Credentials`},
+		"CORS, of others":    {change: anyOrigin, check: "cors", pattern: `^warning .*: .* has Access-Control-Allow-Origin: \*`},
 		"ICE servers":        {refuse: "/_ice", check: "srflx", pattern: `^warning the hub names no STUN server`},
 		"no TURN":            {check: "turn", pattern: `^warning the hub names no TURN server`},
 		"relay":              {refuse: "/hub/_relay", check: "relay", pattern: `^failed the hub's relay refuses`},
@@ -240,18 +267,61 @@ func TestDoctorFindsFaultsOnTheWay(t *testing.T) {
 	}
 }
 
+// What does not answer is told after a while: the changes feed of the hub, a STUN and a TURN server.
+func TestDoctorOfSilence(t *testing.T) {
+	answerTime = time.Second
+	defer func() { answerTime = time.Minute }()
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	server := serveHub(t, hub.Config{Admin: testAdmin, Service: hub.Service{ICE: hub.ICE{
+		Servers: []hub.ICEServer{{URLs: []string{"stun:" + silent.LocalAddr().String()}}}, TURN: []string{"turn:" + silent.LocalAddr().String() + "?transport=udp"}, Secret: "secret",
+	}}})
+	_, found := checks(t, admin(proxyTo(t, server, "", silence("/hub/_changes")), "hub"))
+	expectCheck(t, found, "feed", `^failed a signal to oneself did not come back within 1s`)
+	expectCheck(t, found, "host", `^ok `)
+	expectCheck(t, found, "srflx", `^warning no outside address from stun:127`)
+	expectCheck(t, found, "turn", `^failed turn:127\S+ does not answer`)
+}
+
+// silence keeps the answers of a path back until nobody waits for them.
+func silence(path string) func(*http.Response) {
+	return func(r *http.Response) {
+		if r.Request.URL.Path == path {
+			<-r.Request.Context().Done()
+		}
+	}
+}
+
+func without(header string) func(*http.Response) {
+	return func(r *http.Response) { r.Header.Del(header) }
+}
+
+func withoutOn(method, header string) func(*http.Response) {
+	return func(r *http.Response) {
+		if r.Request.Method == method {
+			r.Header.Del(header)
+		}
+	}
+}
+
+func anyOrigin(r *http.Response) { r.Header.Set("Access-Control-Allow-Origin", "*") }
+
 func shiftDate(d time.Duration) func(*http.Response) {
 	return func(r *http.Response) { r.Header.Set("Date", time.Now().Add(d).UTC().Format(http.TimeFormat)) }
 }
 
-// proxyTo serves what another server answers, changed, but 403 for one path.
-func proxyTo(t *testing.T, server, refuse string, change func(*http.Response)) string {
+// reverseProxy passes requests on to a server, and its answers back, changed.
+func reverseProxy(t *testing.T, server string, change func(*http.Response)) http.Handler {
 	t.Helper()
 	to, err := url.Parse(server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
 	p := httputil.NewSingleHostReverseProxy(to)
 	p.Transport, p.FlushInterval = transport, -1
 	p.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
@@ -261,6 +331,13 @@ func proxyTo(t *testing.T, server, refuse string, change func(*http.Response)) s
 		}
 		return nil
 	}
+	return p
+}
+
+// proxyTo serves what another server answers, changed, but 403 for one path.
+func proxyTo(t *testing.T, server, refuse string, change func(*http.Response)) string {
+	t.Helper()
+	p := reverseProxy(t, server, change)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == refuse {
 			w.Header().Set("Content-Type", "application/json")
@@ -270,6 +347,6 @@ func proxyTo(t *testing.T, server, refuse string, change func(*http.Response)) s
 		}
 		p.ServeHTTP(w, r)
 	}))
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); transport.CloseIdleConnections() })
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
 	return s.URL
 }

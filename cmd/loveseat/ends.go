@@ -26,8 +26,8 @@ import (
 func splitPath(path string) (dir, name string, err error) {
 	clean := filepath.Clean(path)
 	dir, name = filepath.Dir(clean), filepath.Base(clean)
-	if path == "" || strings.HasSuffix(path, "/") || name == "." || name == ".." {
-		return "", "", usageError{fmt.Errorf("%q names no local database: give STORE/NAME, such as ./data/notes", path)}
+	if path == "" || strings.HasSuffix(path, "/") || name == "." || name == ".." || strings.Contains(path, "://") {
+		return "", "", usageError{fmt.Errorf("%q names no local database: give STORE/NAME, such as ./data/notes", redact(path))}
 	}
 	return dir, name, nil
 }
@@ -151,34 +151,18 @@ func advise(err error) error {
 
 // splitURL takes the database's name off its URL.
 func splitURL(arg string) (server, name string, err error) {
-	u, err := url.Parse(arg)
-	if err != nil {
-		return "", "", usageError{fmt.Errorf("%.100q is no URL", arg)} // without the parser's error, which may show a password
+	if server, name, err = peeradapter.SplitHub(arg); err != nil {
+		err = usageError{fmt.Errorf("%s names no database: give its URL, such as http://127.0.0.1:5984/hub", redact(arg))}
 	}
-	path := strings.TrimRight(u.EscapedPath(), "/")
-	at := strings.LastIndexByte(path, '/')
-	if u.Host == "" || at < 0 || path[at+1:] == "" {
-		return "", "", usageError{fmt.Errorf("%s names no database: give its URL, such as http://127.0.0.1:5984/hub", redact(arg))}
-	}
-	if name, err = url.PathUnescape(path[at+1:]); err != nil {
-		return "", "", usageError{err}
-	}
-	rest, err := url.PathUnescape(path[:at+1])
-	if err != nil {
-		return "", "", usageError{err}
-	}
-	u.Path, u.RawPath, u.RawQuery, u.Fragment = rest, "", "", ""
-	return u.String(), name, nil
+	return server, name, err
 }
 
-// redact hides the password in a URL, and the secret of an address.
+// redact hides the password in a URL, and the secret of an address or an invite.
 func redact(arg string) string {
+	arg, _, _ = strings.Cut(arg, "#")
 	u, err := url.Parse(arg)
 	if err != nil {
-		return "the URL"
-	}
-	if peeradapter.IsAddress(arg) {
-		u.Fragment = ""
+		return arg[strings.LastIndexByte(arg, '@')+1:]
 	}
 	return u.Redacted()
 }
@@ -193,30 +177,55 @@ func (m *Main) openShareEnd(ctx context.Context, arg, identity string) (*end, er
 	if err != nil {
 		return nil, err
 	}
+	var closer io.Closer = peer
+	if m.events != nil {
+		stop := showConnections(peer.Peer, m.events)
+		closer = closing(func() error { stop(); return peer.Close() })
+	}
 	remote, err := peer.OpenWith(ctx, arg, m.opening)
 	if err != nil {
-		_ = peer.Close()
+		_ = closer.Close()
 		return nil, err
 	}
-	return &end{db: remote.DB(), route: remote.Route, Closer: peer}, nil
+	return &end{db: remote.DB(), route: remote.Route, Closer: closer}, nil
 }
 
+// A joined is a peer with its connection to the hub.
+type joined struct {
+	*share.Peer
+	hub io.Closer
+}
+
+// Close closes both.
+func (j *joined) Close() error { return errors.Join(j.Peer.Close(), j.hub.Close()) }
+
+// A closing is an io.Closer by a function.
+type closing func() error
+
+// Close implements [io.Closer].
+func (c closing) Close() error { return c() }
+
 // join joins the hub with the device key in the directory identity.
-func (m *Main) join(ctx context.Context, hub, identity string) (*share.Peer, error) {
+func (m *Main) join(ctx context.Context, hub, identity string) (*joined, error) {
 	end, err := openURL(ctx, m.withCredentials(hub), false)
 	if err != nil {
 		return nil, fmt.Errorf("hub %w", err)
 	}
 	id, err := share.LoadIdentity(identity)
+	var peer *share.Peer
+	if err == nil {
+		peer, err = peeradapter.Join(ctx, end.db, peeradapter.Options{Identity: id, WebRTC: m.network, Logger: m.logger()})
+	}
 	if err != nil {
+		_ = end.Close()
 		return nil, err
 	}
-	return peeradapter.Join(ctx, end.db, peeradapter.Options{Identity: id, WebRTC: m.network, Logger: m.logger()})
+	return &joined{peer, end}, nil
 }
 
 // joinWith opens a local database, making it if create is set, and joins the hub
 // with the device key of its store. The caller closes both, the peer first.
-func (m *Main) joinWith(ctx context.Context, hub, path string, create bool) (*end, *share.Peer, error) {
+func (m *Main) joinWith(ctx context.Context, hub, path string, create bool) (*end, *joined, error) {
 	identity, err := m.identityDir(path)
 	if err != nil {
 		return nil, nil, err

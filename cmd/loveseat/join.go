@@ -38,7 +38,7 @@ func (m *Main) runJoin(ctx context.Context, hub, path, topic string, o share.Poo
 	defer peer.Close()
 	r := m.reporter(asJSON)
 	defer r.Close()
-	defer showConnections(peer, r)()
+	defer showConnections(peer.Peer, r)()
 	pool, err := peer.Join(ctx, topic, local.db, o)
 	if err != nil {
 		return err

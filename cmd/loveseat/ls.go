@@ -39,7 +39,7 @@ func (m *Main) runLs(ctx context.Context, hub string, watch, asJSON bool) error 
 	}
 	defer peer.Close()
 	if watch {
-		return m.watchShares(ctx, peer, asJSON)
+		return m.watchShares(ctx, peer.Peer, asJSON)
 	}
 	shares, err := peer.Shares(ctx)
 	if err != nil {

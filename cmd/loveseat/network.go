@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 // networkFlags adds the flags that say how peers are reached to the commands that
 // connect to peers.
 func networkFlags(root *cobra.Command, c *peeradapter.Config) {
-	connects := map[string]bool{"share": true, "open": true, "sync": true, "join": true, "verify": true, "conflicts": true}
+	connects := map[string]bool{"share": true, "open": true, "sync": true, "join": true, "verify": true, "conflicts": true, "doctor": true}
 	for _, cmd := range root.Commands() {
 		if !connects[cmd.Name()] {
 			continue
@@ -44,3 +45,29 @@ func showConnections(peer *share.Peer, r *reporter) (stop func()) {
 	}()
 	return func() { cancel(); <-done }
 }
+
+// A relayFlag is --relay.
+type relayFlag peeradapter.RelayMode
+
+// Set implements pflag.Value.
+func (f *relayFlag) Set(s string) error {
+	switch mode := peeradapter.RelayMode(s); mode {
+	case "auto":
+		*f = ""
+	case peeradapter.RelayHub, peeradapter.RelayOff:
+		*f = relayFlag(mode)
+	default:
+		return errors.New("want auto, hub or off")
+	}
+	return nil
+}
+
+func (f *relayFlag) String() string {
+	if *f == "" {
+		return "auto"
+	}
+	return string(*f)
+}
+
+// Type implements pflag.Value.
+func (f *relayFlag) Type() string { return "mode" }

@@ -62,13 +62,13 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 		return err
 	}
 	defer peer.Close()
+	r := m.reporter(asJSON)
+	defer r.Close()
+	defer showConnections(peer.Peer, r)()
 	remote, err := peer.OpenWith(ctx, ref, m.opening)
 	if err != nil {
 		return err
 	}
-	r := m.reporter(asJSON)
-	defer r.Close()
-	defer showConnections(peer, r)()
 	i := remote.Info()
 	return serveOpened(ctx, remote, i.DB, listen, func(address string) {
 		code := peer.VerificationCode(i.Peer)

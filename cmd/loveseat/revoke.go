@@ -19,7 +19,8 @@ func (m *Main) revokeCommand() *cobra.Command {
 		Short: "Take a peer's access to a share away, or end the share",
 		Long: `Tells the running 'loveseat share' of the same device key to cut a peer off at once,
 also after restarts, or without PEER to end the share. PEER is a peer id, or the
-beginning of one that has opened the share.
+beginning of one that has opened the share. While no 'loveseat share' answers, a peer's
+access is taken away in the database, and that holds from when it is shared again.
 
 The device key is that of the shared database's store, unless 'share' was given another
 one: loveseat --identity ./data revoke http://127.0.0.1:5984/hub notes`,
@@ -54,14 +55,21 @@ func (m *Main) runRevoke(ctx context.Context, hub, ref, who, reason string, asJS
 		return err
 	}
 	defer peer.Close()
-	if err := peer.Revoke(ctx, ref, who, reason); err != nil {
-		if errors.Is(err, couch.ErrForbidden) {
-			err = fmt.Errorf("%w (this is peer %s; give the store of the shared database as --identity DIR)", err, share.ShortID(peer.ID()))
-		}
-		return err
-	}
 	r := m.reporter(asJSON)
 	defer r.Close()
+	err = peer.Revoke(ctx, ref, who, reason)
+	switch {
+	case errors.Is(err, couch.ErrForbidden):
+		return fmt.Errorf("%w (this is peer %s; give the store of the shared database as --identity DIR)", err, share.ShortID(peer.ID()))
+	case errors.Is(err, share.ErrNotServed) && ctx.Err() == nil:
+		a := &absent{m: m, r: r, peer: peer.Peer, identity: identity, ref: ref, why: err}
+		if who == "" {
+			return a.withdraw(ctx)
+		}
+		return a.revoke(ctx, who, reason)
+	case err != nil:
+		return err
+	}
 	if who == "" {
 		r.Event("ended", map[string]any{"share": ref}, "The share has ended.")
 		return nil

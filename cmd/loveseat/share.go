@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,15 +16,27 @@ import (
 func (m *Main) shareCommand() *cobra.Command {
 	var o shareOptions
 	cmd := &cobra.Command{
-		Use:   "share HUB DB",
+		Use:   "share HUB DB | --websocket ADDRESS DB",
 		Short: "Share a local database with the peers of a hub, until Ctrl-C",
 		Long: `Shares a local database with the peers of a hub, until Ctrl-C.
 
 All peers of the hub may open it, unless --allow, --approve or --invite is given:
 then those whom one of them lets in. "always" as the answer to --approve is remembered,
-and so are invites and what 'loveseat revoke' has taken away.`,
-		Args: exactArgs(2),
+and so are invites and what 'loveseat revoke' has taken away.
+
+--websocket ADDRESS serves it there too, with HUB or without one: to whoever has the URL that
+is printed, or with --allow, --approve or --invite to those whom one of them lets in. All else
+that limits a share holds there as well.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.websocket != "" && len(args) == 1 {
+				return o.withoutHub(cmd)
+			}
+			return exactArgs(2)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				args = []string{"", args[0]}
+			}
 			return m.runShare(cmd.Context(), args[0], args[1], o)
 		},
 	}
@@ -37,6 +50,7 @@ and so are invites and what 'loveseat revoke' has taken away.`,
 	f.BoolVar(&o.approve, "approve", false, "ask here whether to let a peer in; with --json by an event \"asks\", answered by a line on standard input, "+answerForm)
 	f.BoolVar(&o.Invited, "invite", false, "let in who has the invite link that is printed")
 	f.DurationVar(&o.expires, "expires", 0, "end the share after this `TIME`, such as 24h")
+	f.StringVar(&o.websocket, "websocket", "", "serve DB by WebSocket at this `ADDRESS` (127.0.0.1:5986), beside HUB or without one")
 	f.BoolVar(&o.json, "json", false, "print one JSON event a line")
 	return cmd
 }
@@ -46,6 +60,7 @@ type shareOptions struct {
 	info, selector string
 	approve, json  bool
 	expires        time.Duration
+	websocket      string // address
 }
 
 // settle makes share's options of the flags.
@@ -92,19 +107,19 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 			return ask.approve(ctx, i, self.VerificationCode(i.Peer))
 		}
 	}
-	local, peer, err := m.joinWith(ctx, hub, path, false)
+	local, peer, err := m.sharer(ctx, hub, path)
 	if err != nil {
 		return err
 	}
 	defer local.Close()
 	defer peer.Close()
-	defer showConnections(peer, r)()
-	self = peer
+	defer showConnections(peer.Peer, r)()
+	self = peer.Peer
 
 	ended := make(chan error, 1)
 	o.OnEvent = func(e share.ShareEvent) {
 		<-published
-		showShareEvent(r, e, peer)
+		showShareEvent(r, e, peer.Peer)
 		if e.Kind == share.Ended && e.Err != nil {
 			ended <- e.Err
 		}
@@ -114,23 +129,22 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 		close(published)
 		return err
 	}
-	fields := map[string]any{"id": s.ID(), "name": s.Name(), "link": s.Link(), "peer": peer.ID()}
-	link := s.Link()
-	if o.Invited {
-		var invite share.Invite
-		if link, invite, err = s.Invite(ctx, share.InviteOptions{Label: "loveseat share", Expires: o.Expires}); err != nil {
-			close(published)
-			return err
-		}
-		fields["invite"], fields["invite_id"] = link, invite.ID
-	}
-	r.Event("shared", fields,
-		fmt.Sprintf("%s is shared as %q by peer %s until %s. Others open it with\n\n  loveseat open %s '%s'\n  loveseat sync ./data/%s '%s'\n",
-			path, s.Name(), share.ShortID(peer.ID()), o.until(), redact(hub), shortest(o.Invited, s.ID(), link), local.db.Name(), link))
+	secret, err := showShared(ctx, r, s, hub, path, &o)
 	close(published)
+	if err != nil {
+		return err
+	}
+	var served <-chan error
+	if o.websocket != "" {
+		var stop func()
+		served, stop = background(ctx, func(ctx context.Context) error { return m.serveWebSocket(ctx, r, s, path, secret, &o) })
+		defer stop()
+	}
 	select {
 	case <-ctx.Done():
 		return nil
+	case err := <-served:
+		return err
 	case err := <-ended:
 		if errors.Is(err, share.ErrExpired) || errors.Is(err, share.ErrRevoked) {
 			r.Event("ended", map[string]any{"reason": err.Error()}, fmt.Sprintf("%s is not shared any more: %v", path, err))
@@ -138,6 +152,47 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 		}
 		return fmt.Errorf("%s is not shared any more: %w", path, err)
 	}
+}
+
+// sharer opens a local database and joins the hub, if there is one.
+func (m *Main) sharer(ctx context.Context, hub, path string) (*end, *joined, error) {
+	if hub == "" {
+		return m.alone(ctx, path)
+	}
+	return m.joinWith(ctx, hub, path, false)
+}
+
+// background runs fn until it ends or stop is called, which waits for it. result tells what it returned.
+func background(ctx context.Context, fn func(context.Context) error) (result <-chan error, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	results, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		results <- fn(ctx)
+	}()
+	return results, func() { cancel(); <-done }
+}
+
+// showShared makes the invite that is asked for, whose secret it returns, and tells how the
+// share is opened in the hub, if there is one.
+func showShared(ctx context.Context, r *reporter, s *share.Share, hub, path string, o *shareOptions) (secret string, err error) {
+	fields := map[string]any{"id": s.ID(), "name": s.Name(), "link": s.Link(), "peer": s.Peer()}
+	link := s.Link()
+	if o.Invited {
+		var invite share.Invite
+		if link, invite, err = s.Invite(ctx, share.InviteOptions{Label: "loveseat share", Expires: o.Expires}); err != nil {
+			return "", err
+		}
+		fields["invite"], fields["invite_id"] = link, invite.ID
+		secret = link[strings.LastIndexByte(link, '#')+1:]
+	}
+	if hub == "" {
+		return secret, nil
+	}
+	r.Event("shared", fields,
+		fmt.Sprintf("%s is shared as %q by peer %s until %s. Others open it with\n\n  loveseat open %s '%s'\n  loveseat sync ./data/%s '%s'\n",
+			path, s.Name(), share.ShortID(s.Peer()), o.until(), redact(hub), shortest(o.Invited, s.ID(), link), s.DB(), link))
+	return secret, nil
 }
 
 func (o *shareOptions) until() string {

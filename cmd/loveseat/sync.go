@@ -111,6 +111,7 @@ func (m *Main) runSync(ctx context.Context, a, b string, o syncOptions) error {
 	}
 	r := m.reporter(o.json)
 	defer r.Close()
+	m.events = r
 	s := &syncRun{m: m, r: r, a: a, b: b, identity: identity, o: o, start: time.Now(), progress: newSyncProgress(r)}
 	if o.live {
 		err = s.live(ctx)

@@ -5,85 +5,129 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
 )
 
-// withWebSocket adds to `share` that the database is served by WebSocket, beside the hub or without one.
-func (m *Main) withWebSocket(cmd *cobra.Command) *cobra.Command {
-	var address string
-	cmd.Use = "share HUB DB | --websocket ADDRESS DB"
-	cmd.Flags().StringVar(&address, "websocket", "", "serve DB to programs that know its URL at this `ADDRESS` (127.0.0.1:5986), beside HUB or without one")
-	args, run := cmd.Args, cmd.RunE
-	cmd.Args = func(cmd *cobra.Command, given []string) error {
-		if address != "" && len(given) == 1 {
-			return nil
-		}
-		return args(cmd, given)
-	}
-	cmd.RunE = func(cmd *cobra.Command, given []string) error {
-		if address == "" {
-			return run(cmd, given)
-		}
-		if err := wholeDatabase(cmd); err != nil {
-			return err
-		}
-		path := given[len(given)-1]
-		group, ctx := errgroup.WithContext(cmd.Context())
-		group.Go(func() error { return m.runWebSocket(ctx, cmd, address, path) })
-		if len(given) == 2 {
-			cmd.SetContext(ctx)
-			group.Go(func() error { return run(cmd, given) })
-		}
-		return group.Wait()
-	}
-	return cmd
-}
-
-// wholeDatabase refuses the flags of a share that a WebSocket knows nothing of: it serves all to whoever has the URL.
-func wholeDatabase(cmd *cobra.Command) error {
-	for _, name := range []string{"selector", "doc-ids", "allow", "approve", "invite", "expires", "write"} {
+// refuseFlags refuses flags that would have no effect.
+func refuseFlags(cmd *cobra.Command, why string, names ...string) error {
+	for _, name := range names {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
-			return usageError{fmt.Errorf("--%s goes with HUB only: --websocket serves the whole database to whoever has its URL", name)}
+			return usageError{fmt.Errorf("--%s %s", name, why)}
 		}
 	}
 	return nil
 }
 
-func (m *Main) runWebSocket(ctx context.Context, cmd *cobra.Command, address, path string) error {
+// networkNames are the flags of networkFlags.
+var networkNames = []string{"interface", "network", "udp-port", "relay", "relay-only"}
+
+// withoutHub refuses what means nothing where a share is served by WebSocket alone.
+func (o *shareOptions) withoutHub(cmd *cobra.Command) error {
+	if err := refuseFlags(cmd, "is about peers of a hub: share HUB DB --websocket ADDRESS serves them too", append([]string{"name", "info"}, networkNames...)...); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(o.Allow, func(id string) bool { return strings.HasPrefix(id, "user:") }) {
+		return usageError{errors.New("--allow user:NAME needs a hub, which knows its users: share HUB DB --websocket ADDRESS, or --allow with peer ids (loveseat id)")}
+	}
+	return nil
+}
+
+// alone opens a local database and makes a peer whose hub nobody else sees, for
+// a share that is served by other ways only. The caller closes both, the peer first.
+func (m *Main) alone(ctx context.Context, path string) (*end, *joined, error) {
+	identity, err := m.identityDir(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	local, err := m.openEnd(ctx, path, identity, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	peer, err := m.hermit(ctx, identity)
+	if err != nil {
+		_ = local.Close()
+		return nil, nil, err
+	}
+	return local, peer, nil
+}
+
+func (m *Main) hermit(ctx context.Context, identity string) (_ *joined, err error) {
+	id, err := share.LoadIdentity(identity)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "loveseat-share-")
+	if err != nil {
+		return nil, err
+	}
+	hub := closing(func() error { return os.RemoveAll(dir) })
+	store, err := localdb.OpenStore(dir, localdb.Options{})
+	if err == nil {
+		hub = func() error { return errors.Join(store.Close(), os.RemoveAll(dir)) }
+		err = store.Create(ctx, "hub")
+	}
+	var peer *share.Peer
+	if err == nil {
+		peer, err = share.Join(ctx, store.DB("hub"), share.Config{
+			Identity: id, Logger: m.logger(),
+			NewTransport: func(share.Signaler) (share.Transport, error) { return new(unreachable), nil },
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, hub.Close())
+	}
+	return &joined{peer, hub}, nil
+}
+
+// An unreachable is a transport that leads nowhere.
+type unreachable struct{ peeradapter.Memory }
+
+// Listen implements [share.Transport].
+func (u *unreachable) Listen(_ context.Context, self string) (net.Listener, error) {
+	return u.Memory.Listen(self)
+}
+
+// Close implements [share.Transport].
+func (u *unreachable) Close() error { return nil }
+
+// serveWebSocket serves a share by WebSocket until ctx ends or that fails. invite is the secret of an invite, if there is one.
+func (m *Main) serveWebSocket(ctx context.Context, r *reporter, s *share.Share, path, invite string, o *shareOptions) error {
 	identity, err := m.identityDir(path)
 	if err != nil {
 		return err
 	}
-	local, err := m.openEnd(ctx, path, identity, false)
-	if err != nil {
-		return err
-	}
-	defer local.Close()
 	id, err := share.LoadIdentity(identity)
 	if err != nil {
 		return err
 	}
-	asJSON, _ := cmd.Flags().GetBool("json")
-	r := m.reporter(asJSON)
-	defer r.Close()
-	o := peeradapter.ServeOptions{Secret: strings.ToLower(rand.Text()), WireOptions: peeradapter.WireOptions{Identity: id, Logger: m.logger()}}
-	o.ReadOnly, _ = cmd.Flags().GetBool("read-only")
-	o.OnListen = func(address string) {
-		full := address + "#" + o.Secret
-		r.Event("serving", map[string]any{"url": full, "peer": id.ID(), "db": local.db.Name()},
-			fmt.Sprintf("%s is served until Ctrl-C to whoever has this URL. Others open it with\n\n  loveseat open '%s'\n  loveseat sync ./data/%s '%s'\n",
-				path, full, local.db.Name(), full))
+	wire := peeradapter.ServeOptions{Secret: strings.ToLower(rand.Text()), WireOptions: peeradapter.WireOptions{Identity: id, Logger: m.logger()}}
+	whom := "whoever has this URL"
+	switch {
+	case o.Invited:
+		invite = "#" + invite
+	case o.approve || len(o.Allow) > 0:
+		whom = "those who are let in"
+	default:
+		invite = "#" + wire.Secret
 	}
-	err = peeradapter.Serve(ctx, "ws://"+address, o, local.db)
-	if err != nil {
-		return fmt.Errorf("--websocket %s: %w", address, err)
+	wire.OnListen = func(address string) {
+		address += invite
+		r.Event("serving", map[string]any{"url": address, "peer": id.ID(), "db": s.DB(), "id": s.ID()},
+			fmt.Sprintf("%s is served until %s to %s. Others open it with\n\n  loveseat open '%s'\n  loveseat sync ./data/%s '%s'\n",
+				path, o.until(), whom, address, s.DB(), address))
+	}
+	if err := peeradapter.ServeShare(ctx, "ws://"+o.websocket, wire, s); err != nil {
+		return fmt.Errorf("--websocket %s: %w", o.websocket, err)
 	}
 	return nil
 }
@@ -101,6 +145,9 @@ func (m *Main) withAddress(cmd *cobra.Command) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if len(given) != 1 {
 			return run(cmd, given)
+		}
+		if err := refuseFlags(cmd, "is about peers of a hub, which an address needs none of", networkNames...); err != nil {
+			return err
 		}
 		return m.runOpenAddress(cmd, given[0])
 	}
@@ -137,7 +184,7 @@ func (m *Main) openAddress(ctx context.Context, address, identity string) (*peer
 	if err != nil {
 		return nil, err
 	}
-	remote, err := peeradapter.Open(ctx, address, peeradapter.WireOptions{Identity: id, Logger: m.logger()})
+	remote, err := peeradapter.Open(ctx, address, peeradapter.WireOptions{Identity: id, Opening: m.opening, Logger: m.logger()})
 	if err != nil {
 		return nil, err
 	}
@@ -160,29 +207,3 @@ func (m *Main) openAddressEnd(ctx context.Context, address, identity string) (*e
 type openedAddress struct{ *peeradapter.Remote }
 
 func (o openedAddress) URL() *url.URL { return o.Remote.URL("") }
-
-// A relayFlag is --relay.
-type relayFlag peeradapter.RelayMode
-
-// Set implements pflag.Value.
-func (f *relayFlag) Set(s string) error {
-	switch mode := peeradapter.RelayMode(s); mode {
-	case "auto":
-		*f = ""
-	case peeradapter.RelayHub, peeradapter.RelayOff:
-		*f = relayFlag(mode)
-	default:
-		return errors.New("want auto, hub or off")
-	}
-	return nil
-}
-
-func (f *relayFlag) String() string {
-	if *f == "" {
-		return "auto"
-	}
-	return string(*f)
-}
-
-// Type implements pflag.Value.
-func (f *relayFlag) Type() string { return "mode" }

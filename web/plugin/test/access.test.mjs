@@ -188,11 +188,15 @@ test('doc ids limit a share, too', async t => {
 });
 
 test('a peer may have so many requests under way', async t => {
-  const h = hub(), [alice, bob] = await Promise.all([1, 2].map(() => join(t, h))), db = pouch();
-  const r = await bob.open((await alice.share(db, { maxRequests: 2 })).id), stop = new AbortController();
-  const feeds = [1, 2].map(() => r.fetch(r.url + '/_changes?feed=longpoll&since=now&heartbeat=60000', { signal: stop.signal }));
-  for (const f of feeds) f.catch(() => {});
-  await Promise.all(feeds);
-  stop.abort();
+  const h = hub(), [alice, bob, carol] = await Promise.all([1, 2, 3].map(() => join(t, h)));
+  let asked = 0, release;
+  const held = new Promise(resolve => { release = resolve; });
+  const { id } = await alice.share(pouch(), { maxRequests: 2, requests: { wait: () => (asked++, held) } }), r = await bob.open(id);
+  const custom = await r.custom(), answers = [1, 2].map(() => custom.request('wait'));
+  await eventually(() => asked === 2);
+  assert.equal(await ask(r), '429 Too many requests are under way.');
+  assert.equal(await ask(await carol.open(id)), '200');
+  release(1);
+  assert.deepEqual(await Promise.all(answers), [1, 1]);
   assert.equal(await ask(r), '200');
 });
