@@ -15,7 +15,7 @@ import (
 
 const (
 	signalPeers   = 50
-	signalRate    = 2000 // a second
+	signalRate    = 2100 // a second, of which 2,000 are wanted
 	signalSeconds = 10
 )
 
@@ -62,7 +62,7 @@ func (b *bench) signals(ctx context.Context) error {
 	}
 	slices.Sort(m.took)
 	rate, p99 := float64(m.want)/took.Seconds(), percentile(m.took, 99)
-	b.row("signals through the hub, signatures checked", fmt.Sprintf("%.0f/s", rate), "≥ 2000/s", rate > .98*signalRate, fmt.Sprintf("%s of the hub's processor time each", cost.Round(time.Microsecond)))
+	b.row("signals through the hub, signatures checked", fmt.Sprintf("%.0f/s", rate), "≥ 2000/s", rate >= 2000, fmt.Sprintf("%s of the hub's processor time each", cost.Round(time.Microsecond)))
 	b.row("signals, send to receive", "p99 "+p99.String(), "< 100ms", p99 < 100*time.Millisecond, "p50 "+percentile(m.took, 50).String())
 	return nil
 }
