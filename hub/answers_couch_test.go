@@ -71,6 +71,7 @@ func TestAnswersAsCouchDB(t *testing.T) {
 		{"POST /db/a", "{}", referer, 415, []string{"Content-Type must be multipart/form-data"}},
 
 		{"GET /db/_all_docs?keys=[\"a\"]&key=\"a\"", "", "", 400, []string{`"query_parse_error"`, "`keys` is incompatible with `key`, `start_key` and `end_key`"}},
+		{"GET /db/_all_docs?startkey=%22b%22&skip=1", "", "", 200, []string{`"offset":4,`}},
 		{"GET /db/_all_docs?reduce=true", "", "", 400, []string{`"query_parse_error"`, "Reduce is invalid for map-only views."}},
 		{"GET /db/_all_docs?group_level=1", "", "", 400, []string{"Invalid use of grouping on a map view."}},
 		{"GET /db/_all_docs?group=true", "", "", 400, []string{"Invalid use of grouping on a map view."}},

@@ -8,8 +8,11 @@ import (
 	"github.com/loveseat-db/loveseat/localdb/internal/sqlite"
 )
 
-// AllDocs implements [couch.DB]. AllDocsResult.Offset is told only for scans
-// from the beginning, where it costs nothing.
+// countAhead is up to how many rows before a range are counted, in milliseconds.
+const countAhead = 10_000
+
+// AllDocs implements [couch.DB]. AllDocsResult.Offset is not told when more than
+// countAhead rows are before a range.
 func (d *database) AllDocs(ctx context.Context, o couch.AllDocsOptions, fn func(*couch.Row) error) (couch.AllDocsResult, error) {
 	var result couch.AllDocsResult
 	err := d.view(ctx, func(c *sqlite.Conn) error {
@@ -18,20 +21,41 @@ func (d *database) AllDocs(ctx context.Context, o couch.AllDocsOptions, fn func(
 		if o.UpdateSeq {
 			result.UpdateSeq = d.formatSeq(n.seq)
 		}
+		if err != nil {
+			return err
+		}
+		result.Offset, err = offset(c, o, n.docs)
 		return err
 	})
 	if err != nil {
 		return result, err
 	}
 	if o.Keys != nil {
-		result.Offset = -1
 		return result, d.rowsByKeys(ctx, o, fn)
 	}
-	result.Offset = min(int64(o.Skip), result.Total)
-	if o.StartKey != nil {
-		result.Offset = -1
-	}
 	return result, d.rowsInOrder(ctx, o, fn)
+}
+
+// offset is how many of all rows come before those asked for; -1: it is not told.
+func offset(c *sqlite.Conn, o couch.AllDocsOptions, total int64) (int64, error) {
+	switch {
+	case o.Keys != nil, o.StartKey != nil && !o.Offset:
+		return -1, nil
+	case o.StartKey == nil:
+		return min(int64(o.Skip), total), nil
+	}
+	s := c.Prepare("SELECT count(*) FROM (SELECT 1 FROM docs WHERE id " + [2]string{"<", ">"}[btoi(o.Descending)] + " ?1 AND flags & 1 = 0 LIMIT ?2)")
+	s.BindText(1, *o.StartKey)
+	s.BindInt(2, countAhead+1)
+	defer s.Reset()
+	if _, err := s.Step(); err != nil {
+		return -1, err
+	}
+	ahead := s.Int(0)
+	if ahead > countAhead {
+		return -1, nil
+	}
+	return min(ahead+int64(o.Skip), total), nil
 }
 
 // limitOf is the limit as a count.

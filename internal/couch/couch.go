@@ -254,6 +254,7 @@ type AllDocsOptions struct {
 	Conflicts    bool // with IncludeDocs
 	Attachments  bool // with IncludeDocs: with data
 	UpdateSeq    bool
+	Offset       bool // tell AllDocsResult.Offset of a range too: the rows before it are counted
 }
 
 // Row is one row of _all_docs.
@@ -268,7 +269,7 @@ type Row struct {
 // AllDocsResult is what surrounds the rows.
 type AllDocsResult struct {
 	Total     int64
-	Offset    int64 // -1: not told, as with Keys
+	Offset    int64 // rows before these; -1: not told, as with Keys
 	UpdateSeq Seq
 }
 

@@ -113,7 +113,7 @@ func keysError(err error) error {
 }
 
 func parseAllDocs(q url.Values, keys *[]rawJSON, limit int) (couch.AllDocsOptions, error) {
-	var o couch.AllDocsOptions
+	o := couch.AllDocsOptions{Offset: true}
 	get := func(name string) string { return strings.Join(q[name], "") }
 	var err error
 	for name, to := range map[string]*bool{"descending": &o.Descending, "include_docs": &o.IncludeDocs, "conflicts": &o.Conflicts, "attachments": &o.Attachments, "update_seq": &o.UpdateSeq} {

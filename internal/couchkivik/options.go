@@ -201,6 +201,7 @@ func (p *params) allDocs() couch.AllDocsOptions {
 		Attachments:  p.bool("attachments", false),
 		UpdateSeq:    p.bool("update_seq", false),
 		Keys:         p.strings("keys"),
+		Offset:       true,
 	}
 	o.Skip, _ = p.number("skip")
 	if n, ok := p.number("limit"); ok {

@@ -51,24 +51,27 @@ var queryTests = []test{
 		db := e.db()
 		e.put(db, `{"_id":"a"}`, `{"_id":"b"}`, `{"_id":"c"}`, `{"_id":"d"}`, `{"_id":"e"}`)
 		for _, tt := range []struct {
-			o    couch.AllDocsOptions
-			want string
+			o      couch.AllDocsOptions
+			want   string
+			offset int
 		}{
-			{couch.AllDocsOptions{StartKey: text("b")}, "b c d e"},
-			{couch.AllDocsOptions{StartKey: text("bb"), EndKey: text("d")}, "c d"},
-			{couch.AllDocsOptions{EndKey: text("c"), ExclusiveEnd: true}, "a b"},
-			{couch.AllDocsOptions{Descending: true}, "e d c b a"},
-			{couch.AllDocsOptions{Descending: true, StartKey: text("d"), EndKey: text("b")}, "d c b"},
-			{couch.AllDocsOptions{Descending: true, StartKey: text("d"), EndKey: text("b"), ExclusiveEnd: true}, "d c"},
-			{couch.AllDocsOptions{Skip: 1, Limit: count(2)}, "b c"},
-			{couch.AllDocsOptions{Limit: count(0)}, ""},
-			{couch.AllDocsOptions{Skip: 9}, ""},
-			{couch.AllDocsOptions{StartKey: text("c"), EndKey: text("c")}, "c"},
-			{couch.AllDocsOptions{StartKey: text("d"), EndKey: text("b")}, ""},
+			{couch.AllDocsOptions{StartKey: text("b")}, "b c d e", 1},
+			{couch.AllDocsOptions{StartKey: text("b"), Skip: 1}, "c d e", 2},
+			{couch.AllDocsOptions{StartKey: text("bb"), EndKey: text("d")}, "c d", 2},
+			{couch.AllDocsOptions{EndKey: text("c"), ExclusiveEnd: true}, "a b", 0},
+			{couch.AllDocsOptions{Descending: true}, "e d c b a", 0},
+			{couch.AllDocsOptions{Descending: true, StartKey: text("d"), EndKey: text("b")}, "d c b", 1},
+			{couch.AllDocsOptions{Descending: true, StartKey: text("d"), EndKey: text("b"), ExclusiveEnd: true}, "d c", 1},
+			{couch.AllDocsOptions{Skip: 1, Limit: count(2)}, "b c", 1},
+			{couch.AllDocsOptions{Limit: count(0)}, "", 0},
+			{couch.AllDocsOptions{Skip: 9}, "", 5},
+			{couch.AllDocsOptions{StartKey: text("c"), EndKey: text("c")}, "c", 2},
+			{couch.AllDocsOptions{StartKey: text("d"), EndKey: text("b")}, "", 3},
 		} {
+			tt.o.Offset = true
 			rows, res := e.allDocs(db, tt.o)
 			e.equal(fmt.Sprintf("%+v", tt.o), rowIDs(rows), tt.want)
-			e.equal("total", res.Total, 5)
+			e.equal("total and offset", words(res.Total, res.Offset), words(5, tt.offset))
 		}
 	}},
 	{"AllDocsKeys", func(e *env) {
