@@ -25,7 +25,7 @@ func main() {
 	flag.StringVar(&only, "only", "", "measure these alone, of get,bulk,put,fair,signals,feeds")
 	flag.IntVar(&b.feeds, "feeds", 10_000, "number of feeds that wait")
 	flag.DurationVar(&b.turn, "turn", time.Second, "how long each side is measured before it is the other's turn")
-	flag.IntVar(&b.turns, "turns", 5, "how many turns each side has")
+	flag.IntVar(&b.turns, "turns", 9, "how many turns each side has")
 	flag.BoolVar(&b.strict, "strict", false, "exit with status 1 if a bar is missed")
 	flag.StringVar(&b.report, "write", "", "write the results to this Markdown `file`")
 	flag.Parse()
