@@ -112,7 +112,7 @@ func (d *ruledDB) AllDocs(ctx context.Context, o couch.AllDocsOptions, fn func(*
 		return d.DB.AllDocs(ctx, o, fn)
 	}
 	all := o
-	all.IncludeDocs, all.Skip, all.Limit = true, 0, nil
+	all.IncludeDocs, all.Skip, all.Limit, all.Offset = true, 0, nil, false
 	skip, left := o.Skip, -1
 	if o.Limit != nil {
 		left = *o.Limit

@@ -95,26 +95,10 @@ func (b *bars) start() {
 	content := io.NopCloser(bytes.NewReader(make([]byte, b.some(100<<20, 1<<20))))
 	_, err = db.PutAttachment(b.Context(), "big", &kivik.Attachment{Filename: "a", ContentType: "application/octet-stream", Content: content})
 	must(b, err)
-	b.share, err = b.join(b.T).Share(b.Context(), db, share.ShareOptions{})
+	b.share, err = joined(b.T, b.hub).Share(b.Context(), db, share.ShareOptions{})
 	must(b, err)
-	b.remote, err = b.join(b.T).Open(b.Context(), b.share.ID())
+	b.remote, err = joined(b.T, b.hub).Open(b.Context(), b.share.ID())
 	must(b, err)
-}
-
-// join joins the hub until the test ends.
-func (b *bars) join(t *testing.T) *share.Peer {
-	t.Helper()
-	server, name, err := SplitHub(b.hub)
-	must(t, err)
-	client, err := kivik.New(HTTPDriver, server)
-	must(t, err)
-	peer, err := Join(t.Context(), client.DB(name), Options{Logger: discard})
-	must(t, err)
-	t.Cleanup(func() {
-		must(t, peer.Close())
-		_ = client.Close()
-	})
-	return peer
 }
 
 // connects opens a share by ever new peers: at most 60 ms, and three times what pion alone takes,
@@ -123,7 +107,7 @@ func (b *bars) connects(t *testing.T) {
 	var ours, raw, trips []time.Duration
 	hubTrip := b.hubTrips(t)
 	for range b.some(50, 3) {
-		peer := b.join(t)
+		peer := joined(t, b.hub)
 		start := time.Now()
 		r, err := peer.Open(t.Context(), b.share.ID())
 		must(t, err)
@@ -156,14 +140,10 @@ func (b *bars) hubTrips(t *testing.T) func() time.Duration {
 	s, err := peer.Share(t.Context(), b.store.DB("notes"), share.ShareOptions{})
 	must(t, err)
 	address := <-sharer.self
-	server, name, err := SplitHub(b.hub)
-	must(t, err)
-	client, err := kivik.New(HTTPDriver, server)
-	must(t, err)
-	t.Cleanup(func() { _ = client.Close() })
+	db := hubDB(t, b.hub)
 	return func() time.Duration {
 		start := time.Now()
-		must(t, client.DB(name).Get(t.Context(), "share:"+s.ID()).Err())
+		must(t, db.Get(t.Context(), "share:"+s.ID()).Err())
 		offer := opener.send(t, sharer, share.Signal{To: address, Kind: kindOffer})
 		sharer.send(t, opener, share.Signal{To: offer.From, Kind: kindAnswer})
 		return time.Since(start)
@@ -173,12 +153,8 @@ func (b *bars) hubTrips(t *testing.T) func() time.Duration {
 // signals joins the hub with a transport that only signals.
 func (b *bars) signals(t *testing.T) (*signalsOnly, *share.Peer) {
 	t.Helper()
-	server, name, err := SplitHub(b.hub)
-	must(t, err)
-	client, err := kivik.New(HTTPDriver, server)
-	must(t, err)
 	s := &signalsOnly{self: make(chan string, 1), heard: make(chan share.Signal, 1)}
-	peer, err := share.Join(t.Context(), client.DB(name), share.Config{Logger: discard, NewTransport: func(sig share.Signaler) (share.Transport, error) {
+	peer, err := share.Join(t.Context(), hubDB(t, b.hub), share.Config{Logger: discard, NewTransport: func(sig share.Signaler) (share.Transport, error) {
 		s.Signaler = sig
 		return s, nil
 	}})
@@ -190,7 +166,6 @@ func (b *bars) signals(t *testing.T) (*signalsOnly, *share.Peer) {
 		cancel()
 		receiver.Wait()
 		must(t, peer.Close())
-		_ = client.Close()
 	})
 	return s, peer
 }

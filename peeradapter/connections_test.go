@@ -12,19 +12,23 @@ import (
 	"github.com/loveseat-db/loveseat/share"
 )
 
-// joined is a peer of a hub until the test ends.
-func joined(t *testing.T, hub string) *share.Peer {
+// hubDB opens a hub's database until the test ends.
+func hubDB(t *testing.T, hub string) *kivik.DB {
 	t.Helper()
 	server, name, err := SplitHub(hub)
 	must(t, err)
 	client, err := kivik.New(HTTPDriver, server)
 	must(t, err)
-	peer, err := Join(t.Context(), client.DB(name), Options{Logger: discard})
+	t.Cleanup(func() { must(t, client.Close()) })
+	return client.DB(name)
+}
+
+// joined is a peer of a hub until the test ends.
+func joined(t *testing.T, hub string) *share.Peer {
+	t.Helper()
+	peer, err := Join(t.Context(), hubDB(t, hub), Options{Logger: discard})
 	must(t, err)
-	t.Cleanup(func() {
-		must(t, peer.Close())
-		must(t, client.Close())
-	})
+	t.Cleanup(func() { must(t, peer.Close()) })
 	return peer
 }
 

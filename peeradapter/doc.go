@@ -33,5 +33,5 @@
 // A peer that is silent for about 13 seconds, in which its ICE is restarted, or answers no
 // ping of yamux for so long while nothing else moves either, is lost: its streams
 // fail, and the next dial makes a new connection. Who has nothing to send asks after a second, and then
-// ever more seldom, at least every 25 seconds or so; there are no keep-alives of ICE, but those of others are answered.
+// ever more seldom, every 15 seconds or so at last; there are no keep-alives of ICE, but those of others are answered.
 package peeradapter

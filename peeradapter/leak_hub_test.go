@@ -4,8 +4,6 @@ import (
 	"os"
 	"runtime"
 	"testing"
-
-	"github.com/go-kivik/kivik/v4"
 )
 
 // Peers that join a hub, open a share and leave, again and again, leave nothing behind at the
@@ -17,13 +15,9 @@ func TestNoLeaksInHub(t *testing.T) {
 	}
 	hub := startHub(t)
 	s := shareNotes(t, hub)
-	server, name, err := SplitHub(hub)
-	must(t, err)
-	client, err := kivik.New(HTTPDriver, server)
-	must(t, err)
-	t.Cleanup(func() { _ = client.Close() })
+	db := hubDB(t, hub)
 	connect := func() {
-		peer, err := Join(t.Context(), client.DB(name), Options{Logger: discard})
+		peer, err := Join(t.Context(), db, Options{Logger: discard})
 		must(t, err)
 		r, err := peer.Open(t.Context(), s.ID())
 		must(t, err)
@@ -31,7 +25,7 @@ func TestNoLeaksInHub(t *testing.T) {
 		must(t, peer.Close())
 	}
 	documents := func() int64 {
-		stats, err := client.DB(name).Stats(t.Context())
+		stats, err := db.Stats(t.Context())
 		must(t, err)
 		return stats.DocCount
 	}

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-kivik/kivik/v4"
-
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -31,14 +29,7 @@ func TestMessages(t *testing.T) {
 			}
 		}), nil
 	}))
-	server, name, err := SplitHub(hub)
-	must(t, err)
-	client, err := kivik.New(HTTPDriver, server)
-	must(t, err)
-	defer client.Close()
-	peer, err := Join(t.Context(), client.DB(name), Options{Logger: discard})
-	must(t, err)
-	defer peer.Close()
+	peer := joined(t, hub)
 	r, err := peer.Open(t.Context(), s.ID())
 	must(t, err)
 

@@ -30,17 +30,11 @@ func startHub(t *testing.T) string {
 // shareNotes joins the hub and shares a database with one document.
 func shareNotes(t *testing.T, hub string) *share.Share {
 	t.Helper()
-	server, name, err := SplitHub(hub)
-	must(t, err)
-	client, err := kivik.New(HTTPDriver, server)
-	must(t, err)
-	peer, err := Join(t.Context(), client.DB(name), Options{Logger: discard})
-	must(t, err)
+	peer := joined(t, hub)
 	store, err := localdb.OpenStore(t.TempDir(), localdb.Options{})
 	must(t, err)
 	t.Cleanup(func() {
 		must(t, peer.Close())
-		must(t, client.Close())
 		must(t, store.Close())
 	})
 	must(t, store.Create(t.Context(), "notes"))

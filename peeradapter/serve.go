@@ -52,26 +52,14 @@ type ServeOptions struct {
 // On loopback nobody need be named; elsewhere Peers or a Secret must say who is welcome.
 // The other end is [Open].
 func Serve(ctx context.Context, address string, o ServeOptions, dbs ...*kivik.DB) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return errNoURL
-	}
-	if o.WireOptions, err = o.withDefaults(); err != nil {
-		return err
-	}
-	w, err := o.forCarrier()
-	if err != nil {
-		return err
-	}
-	l, err := listenAt(u, w)
-	if err != nil {
-		return err
-	}
 	name := ""
 	if len(dbs) == 1 && o.Store == nil {
 		name = dbs[0].Name()
 	}
-	o.listening(u.Scheme, l, name)
+	l, err := o.listen(address, name)
+	if err != nil {
+		return err
+	}
 	return ServeOn(ctx, l, o, dbs...)
 }
 
@@ -79,26 +67,39 @@ func Serve(ctx context.Context, address string, o ServeOptions, dbs ...*kivik.DB
 // of its hub, it asks of those who connect, and o.Secret, which is needed, where it lets in all of them. They must show
 // a device key. WireOptions.Peers, ReadOnly and Store of o are not used. ctx ends before the share's Peer is closed.
 func ServeShare(ctx context.Context, address string, o ServeOptions, s *share.Share) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return errNoURL
-	}
-	if o.WireOptions, err = o.withDefaults(); err != nil {
-		return err
-	}
 	if o.Secret == "" {
 		return errors.New("peeradapter: a share that is served without its hub needs a secret")
 	}
+	l, err := o.listen(address, s.DB())
+	if err != nil {
+		return err
+	}
+	return s.ServeOn(ctx, l, o.Secret)
+}
+
+// listen listens at an address, and tells the URL of what is served; db is "" if that is not one database.
+func (o *ServeOptions) listen(address, db string) (net.Listener, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return nil, errNoURL
+	}
+	if o.WireOptions, err = o.withDefaults(); err != nil {
+		return nil, err
+	}
 	w, err := o.forCarrier()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l, err := listenAt(u, w)
-	if err != nil {
-		return err
+	if err != nil || o.OnListen == nil {
+		return l, err
 	}
-	o.listening(u.Scheme, l, s.DB())
-	return s.ServeOn(ctx, l, o.Secret)
+	here := url.URL{Scheme: u.Scheme, User: url.User(o.Identity.ID()), Host: l.Addr().String(), Path: "/"}
+	if db != "" {
+		here = *here.JoinPath(url.PathEscape(db))
+	}
+	o.OnListen(here.String())
+	return l, nil
 }
 
 func listenAt(u *url.URL, w WireOptions) (net.Listener, error) {
@@ -114,18 +115,6 @@ func listenAt(u *url.URL, w WireOptions) (net.Listener, error) {
 		return nil, errors.New("peeradapter: wss: needs a certificate in WireOptions.TLS")
 	}
 	return nil, errNoURL
-}
-
-// listening tells the URL of what is served; db is "" if that is not one database.
-func (o *ServeOptions) listening(scheme string, l net.Listener, db string) {
-	if o.OnListen == nil {
-		return
-	}
-	here := url.URL{Scheme: scheme, User: url.User(o.Identity.ID()), Host: l.Addr().String(), Path: "/"}
-	if db != "" {
-		here = *here.JoinPath(url.PathEscape(db))
-	}
-	o.OnListen(here.String())
 }
 
 // forCarrier is what a connection is asked for before its requests are, which

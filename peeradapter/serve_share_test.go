@@ -3,7 +3,6 @@ package peeradapter
 import (
 	"context"
 	"net"
-	"net/url"
 	"testing"
 
 	"github.com/go-kivik/kivik/v4"
@@ -36,18 +35,11 @@ func sharedAlone(t *testing.T, o share.ShareOptions) *share.Share {
 // servingShare serves a share until the test ends, and returns the listener and the URL without a secret.
 func servingShare(t *testing.T, s *share.Share, scheme string) (net.Listener, string) {
 	t.Helper()
-	o := ServeOptions{Secret: goodSecret}
-	o.Logger = discard
-	var err error
-	o.WireOptions, err = o.withDefaults()
-	must(t, err)
-	w, err := o.forCarrier()
-	must(t, err)
-	l, err := listenAt(&url.URL{Scheme: scheme, Host: "127.0.0.1:0"}, w)
-	must(t, err)
 	address := ""
-	o.OnListen = func(a string) { address = a }
-	o.listening(scheme, l, s.DB())
+	o := ServeOptions{Secret: goodSecret, OnListen: func(a string) { address = a }}
+	o.Logger = discard
+	l, err := o.listen(scheme+"://127.0.0.1:0", s.DB())
+	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.ServeOn(ctx, l, o.Secret) }()

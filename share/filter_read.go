@@ -186,7 +186,7 @@ type filteredRows struct {
 // inner is what the database is asked: the ids of the limits by key, otherwise the range.
 func (r *filteredRows) inner() couch.AllDocsOptions {
 	in := r.o
-	in.Skip, in.Limit = 0, nil
+	in.Skip, in.Limit, in.Offset = 0, nil, false
 	if r.f.selector != nil {
 		in.IncludeDocs, in.Conflicts = true, true
 	}

@@ -190,9 +190,10 @@ func (m *Main) openShareEnd(ctx context.Context, arg, identity string) (*end, er
 	return &end{db: remote.DB(), route: remote.Route, Closer: closer}, nil
 }
 
-// A joined is a peer with its connection to the hub.
+// A joined is a peer with its device key and its connection to the hub.
 type joined struct {
 	*share.Peer
+	id  *share.Identity
 	hub io.Closer
 }
 
@@ -220,7 +221,7 @@ func (m *Main) join(ctx context.Context, hub, identity string) (*joined, error) 
 		_ = end.Close()
 		return nil, err
 	}
-	return &joined{peer, end}, nil
+	return &joined{peer, id, end}, nil
 }
 
 // joinWith opens a local database, making it if create is set, and joins the hub

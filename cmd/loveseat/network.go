@@ -27,14 +27,14 @@ func networkFlags(root *cobra.Command, c *peeradapter.Config) {
 	}
 }
 
+// networkNames are the flags of networkFlags.
+var networkNames = []string{"interface", "network", "udp-port", "relay", "relay-only"}
+
 // showConnections prints an event, with --json, for whatever becomes of the connections to
 // peers, until stop is called.
 func showConnections(peer *share.Peer, r *reporter) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = peer.WatchConnections(ctx, func(e share.ConnectionEvent) error {
+	_, stop = background(context.Background(), func(ctx context.Context) error {
+		return peer.WatchConnections(ctx, func(e share.ConnectionEvent) error {
 			fields := map[string]any{"state": e.State, "connection": e.Connection}
 			if e.Err != nil {
 				fields["error"] = e.Err.Error()
@@ -42,8 +42,8 @@ func showConnections(peer *share.Peer, r *reporter) (stop func()) {
 			r.Event("connection", fields, "")
 			return nil
 		})
-	}()
-	return func() { cancel(); <-done }
+	})
+	return stop
 }
 
 // A relayFlag is --relay.

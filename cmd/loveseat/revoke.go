@@ -62,7 +62,7 @@ func (m *Main) runRevoke(ctx context.Context, hub, ref, who, reason string, asJS
 	case errors.Is(err, couch.ErrForbidden):
 		return fmt.Errorf("%w (this is peer %s; give the store of the shared database as --identity DIR)", err, share.ShortID(peer.ID()))
 	case errors.Is(err, share.ErrNotServed) && ctx.Err() == nil:
-		a := &absent{m: m, r: r, peer: peer.Peer, identity: identity, ref: ref, why: err}
+		a := &absent{m: m, r: r, peer: peer, identity: identity, ref: ref, why: err}
 		if who == "" {
 			return a.withdraw(ctx)
 		}

@@ -17,7 +17,7 @@ import (
 type absent struct {
 	m        *Main
 	r        *reporter
-	peer     *share.Peer
+	peer     *joined
 	identity string // directory of the device key: the shared database's store
 	ref      string
 	why      error // what shows that nobody answers
@@ -44,11 +44,7 @@ func (a *absent) revoke(ctx context.Context, who, reason string) error {
 		return err
 	}
 	defer store.Close()
-	id, err := share.LoadIdentity(a.identity)
-	if err != nil {
-		return err
-	}
-	peer, err := share.RevokeStored(ctx, db, id, who, reason)
+	peer, err := share.RevokeStored(ctx, db, a.peer.id, who, reason)
 	if err != nil {
 		return err
 	}
@@ -64,10 +60,6 @@ func (a *absent) database(ctx context.Context) (*localdb.Store, *kivik.DB, error
 	if files, _ := filepath.Glob(filepath.Join(a.identity, "*.sqlite")); len(files) == 0 {
 		return nil, nil, nowhere // opening it would make a store there
 	}
-	id, err := share.LoadIdentity(a.identity)
-	if err != nil {
-		return nil, nil, err
-	}
 	store, err := localdb.OpenStore(a.identity, localdb.Options{})
 	if err != nil {
 		return nil, nil, err
@@ -75,7 +67,7 @@ func (a *absent) database(ctx context.Context) (*localdb.Store, *kivik.DB, error
 	names, err := store.Databases(ctx)
 	wanted := a.shareID(ctx)
 	for _, name := range names {
-		is, err := share.ShareID(ctx, store.DB(name), id)
+		is, err := share.ShareID(ctx, store.DB(name), a.peer.id)
 		if err == nil && (is == wanted || is == a.ref || wanted == "" && name == a.ref) {
 			return store, store.DB(name), nil
 		}

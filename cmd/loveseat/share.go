@@ -137,7 +137,7 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 	var served <-chan error
 	if o.websocket != "" {
 		var stop func()
-		served, stop = background(ctx, func(ctx context.Context) error { return m.serveWebSocket(ctx, r, s, path, secret, &o) })
+		served, stop = background(ctx, func(ctx context.Context) error { return m.serveWebSocket(ctx, r, peer.id, s, path, secret, &o) })
 		defer stop()
 	}
 	select {

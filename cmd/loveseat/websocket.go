@@ -28,9 +28,6 @@ func refuseFlags(cmd *cobra.Command, why string, names ...string) error {
 	return nil
 }
 
-// networkNames are the flags of networkFlags.
-var networkNames = []string{"interface", "network", "udp-port", "relay", "relay-only"}
-
 // withoutHub refuses what means nothing where a share is served by WebSocket alone.
 func (o *shareOptions) withoutHub(cmd *cobra.Command) error {
 	if err := refuseFlags(cmd, "is about peers of a hub: share HUB DB --websocket ADDRESS serves them too", append([]string{"name", "info"}, networkNames...)...); err != nil {
@@ -86,7 +83,7 @@ func (m *Main) hermit(ctx context.Context, identity string) (_ *joined, err erro
 	if err != nil {
 		return nil, errors.Join(err, hub.Close())
 	}
-	return &joined{peer, hub}, nil
+	return &joined{peer, id, hub}, nil
 }
 
 // An unreachable is a transport that leads nowhere.
@@ -100,16 +97,8 @@ func (u *unreachable) Listen(_ context.Context, self string) (net.Listener, erro
 // Close implements [share.Transport].
 func (u *unreachable) Close() error { return nil }
 
-// serveWebSocket serves a share by WebSocket until ctx ends or that fails. invite is the secret of an invite, if there is one.
-func (m *Main) serveWebSocket(ctx context.Context, r *reporter, s *share.Share, path, invite string, o *shareOptions) error {
-	identity, err := m.identityDir(path)
-	if err != nil {
-		return err
-	}
-	id, err := share.LoadIdentity(identity)
-	if err != nil {
-		return err
-	}
+// serveWebSocket serves a share of id by WebSocket until ctx ends or that fails. invite is the secret of an invite, if there is one.
+func (m *Main) serveWebSocket(ctx context.Context, r *reporter, id *share.Identity, s *share.Share, path, invite string, o *shareOptions) error {
 	wire := peeradapter.ServeOptions{Secret: strings.ToLower(rand.Text()), WireOptions: peeradapter.WireOptions{Identity: id, Logger: m.logger()}}
 	whom := "whoever has this URL"
 	switch {
