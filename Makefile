@@ -5,8 +5,12 @@ GO       ?= go
 BIN      := bin
 LINT     := $(BIN)/golangci-lint
 LINT_VER := v2.15.0
+VULN_VER := v1.9.0
 
-.PHONY: run test test-go test-plugin test-ui test-browser build lint bench soak clean browsers coturn curl need-go need-node
+# go.mod's toolchain line names the oldest Go without known faults; a newer one serves too.
+export GOTOOLCHAIN := auto
+
+.PHONY: run test test-go test-plugin test-ui test-browser build lint vuln bench soak clean browsers coturn curl need-go need-node
 
 run: build e2e/node_modules/.ok
 	@$(GO) build -o $(BIN)/demo ./e2e/demo && exec $(BIN)/demo -bin $(BIN)
@@ -38,6 +42,11 @@ web/dist/ui/index.html: web/ui/node_modules/.ok web/ui/index.html web/ui/vite.co
 
 lint: need-go $(LINT)
 	$(LINT) run ./...
+
+# Known vulnerabilities in what is called of Go and of the modules. It asks https://vuln.go.dev.
+vuln: need-go
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(VULN_VER) ./... \
+	  || { echo "vuln: either govulncheck found something, told above, or https://vuln.go.dev is not reachable from here"; exit 1; }
 
 $(LINT):
 	GOBIN=$(CURDIR)/$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VER) \

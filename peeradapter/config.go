@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v5"
 )
 
 // An ICEServer is a STUN or TURN server (RFC 8829 section 4.1.1); its JSON is that of an RTCIceServer.

@@ -3,8 +3,8 @@ package peeradapter
 import (
 	"net"
 
-	"github.com/pion/transport/v4"
-	"github.com/pion/transport/v4/stdnet"
+	"github.com/pion/transport/v5"
+	"github.com/pion/transport/v5/stdnet"
 )
 
 // socketBuffer is what we ask the system for on each UDP socket: at 50 MB/s the

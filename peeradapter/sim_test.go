@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/pion/logging"
-	"github.com/pion/transport/v4"
-	"github.com/pion/transport/v4/vnet"
+	"github.com/pion/transport/v5"
+	"github.com/pion/transport/v5/vnet"
 	"github.com/pion/turn/v5"
 
 	"github.com/loveseat-db/loveseat/share"

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v5"
 	"golang.org/x/sys/unix"
 )
 

@@ -5,7 +5,7 @@ package peeradapter
 import (
 	"net"
 
-	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v5"
 )
 
 func newUDPConn(c *net.UDPConn) transport.UDPConn { return c }

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v5"
 )
 
 // A portMux gives all connections one UDP port: a firewall needs one rule, and
