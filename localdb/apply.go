@@ -115,8 +115,8 @@ func (t *tx) insertBody(e *edit, num int64) error {
 // insertBlob makes an attachment's content known, if it is not, and used by a document.
 func (t *tx) insertBlob(a *newAtt, num int64) error {
 	if !a.stub {
-		s := t.c.Prepare("INSERT INTO blobs (digest, length, data) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING")
-		s.BindBlob(1, a.Digest)
+		s := t.c.Prepare("INSERT INTO blobs (sha256, length, data) VALUES (?, ?, ?) ON CONFLICT (sha256) DO NOTHING")
+		s.BindBlob(1, a.SHA256)
 		s.BindInt(2, a.Length)
 		s.BindBlob(3, a.data)
 		if err := s.Exec(); err != nil {
@@ -133,9 +133,9 @@ func (t *tx) insertBlob(a *newAtt, num int64) error {
 			}
 		}
 	}
-	s := t.c.Prepare("INSERT INTO att_refs (num, blob) SELECT ?, blob FROM blobs WHERE digest=? ON CONFLICT DO NOTHING")
+	s := t.c.Prepare("INSERT INTO att_refs (num, blob) SELECT ?, blob FROM blobs WHERE sha256=? ON CONFLICT DO NOTHING")
 	s.BindInt(1, num)
-	s.BindBlob(2, a.Digest)
+	s.BindBlob(2, a.SHA256)
 	return s.Exec()
 }
 
@@ -233,27 +233,18 @@ func (t *tx) writeTree(r *row, tree revtree.Tree, stale bool) error {
 	return s.Exec()
 }
 
-// resolveStubs finds the attachments that come without content among those the
-// document has, first in the nearest known ancestor and its history, then anywhere.
+// resolveStubs finds the attachments that come without content in the nearest
+// known ancestor and its history. What other branches have is not looked at: a
+// writer who does not see them must not get their contents by a guess.
 func (t *tx) resolveStubs(e *edit, tree revtree.Tree, ancestor int) error {
-	order := tree.Path(ancestor)
-	seen := make(map[int]bool, len(tree))
-	for _, node := range order {
-		seen[node] = true
-	}
-	for node := len(tree) - 1; node >= 0; node-- {
-		if !seen[node] {
-			order = append(order, node)
-		}
-	}
 	left := 0
 	for i := range e.atts {
 		if e.atts[i].stub {
-			e.atts[i].Digest = nil // of an earlier try
+			e.atts[i].SHA256 = nil // of an earlier try
 			left++
 		}
 	}
-	for _, node := range order {
+	for _, node := range tree.Path(ancestor) {
 		if left == 0 {
 			return nil
 		}
@@ -272,7 +263,7 @@ func (t *tx) resolveStubs(e *edit, tree revtree.Tree, ancestor int) error {
 			return err
 		}
 		for i := range e.atts {
-			if a := &e.atts[i]; a.stub && a.Digest == nil && a.resolve(atts, e.replicated) {
+			if a := &e.atts[i]; a.stub && a.SHA256 == nil && a.resolve(atts, e.replicated) {
 				left--
 			}
 		}
@@ -289,13 +280,13 @@ func (a *newAtt) resolve(atts []attRow, replicated bool) bool {
 	digest := parseDigest(a.given)
 	for i := range atts {
 		s := &atts[i]
-		if s.Name != a.Name || digest != nil && string(digest) != string(s.Digest) && !mayBeCompressed(s.Type) {
+		if s.Name != a.Name || digest != nil && string(digest) != string(s.MD5) && !mayBeCompressed(s.Type) {
 			continue
 		}
 		if a.RevPos <= 0 || !replicated {
 			a.RevPos = s.RevPos
 		}
-		a.Digest, a.Length, a.Type = s.Digest, s.Length, s.Type
+		a.SHA256, a.MD5, a.Length, a.Type = s.SHA256, s.MD5, s.Length, s.Type
 		return true
 	}
 	return false
@@ -303,7 +294,7 @@ func (a *newAtt) resolve(atts []attRow, replicated bool) bool {
 
 func missingStub(e *edit) error {
 	for i := range e.atts {
-		if a := &e.atts[i]; a.stub && a.Digest == nil {
+		if a := &e.atts[i]; a.stub && a.SHA256 == nil {
 			return &couch.Error{Status: 412, Code: "missing_stub", Reason: "Invalid attachment stub in " + e.id + " for " + strconv.Quote(a.Name)}
 		}
 	}

@@ -22,7 +22,8 @@ import (
 type attRow struct {
 	Name   string `json:"n"`
 	Type   string `json:"t"`
-	Digest []byte `json:"d"` // MD5
+	SHA256 []byte `json:"s"` // what the content is known by
+	MD5    []byte `json:"d"` // what is told of it, as CouchDB does; it names nothing, anybody can make two contents with one
 	Length int64  `json:"l"`
 	RevPos int64  `json:"r"`
 }
@@ -30,7 +31,7 @@ type attRow struct {
 const digestPrefix = "md5-"
 
 func (a *attRow) digest() string {
-	return digestPrefix + base64.StdEncoding.EncodeToString(a.Digest)
+	return digestPrefix + base64.StdEncoding.EncodeToString(a.MD5)
 }
 
 // parseDigest reads "md5-…"; nil if it is of another kind.
@@ -58,11 +59,11 @@ func (d *database) addAttachments(c *sqlite.Conn, doc *couch.Doc, stored []byte,
 	since := knownSince(t, node, o.AttsSince)
 	doc.Attachments = make([]couch.Attachment, len(atts))
 	for i, a := range atts {
-		doc.Attachments[i] = couch.Attachment{Name: a.Name, ContentType: a.Type, Digest: a.digest(), Length: a.Length, RevPos: a.RevPos}
+		doc.Attachments[i] = couch.Attachment{Name: a.Name, ContentType: a.Type, Digest: a.digest(), Sum: string(a.SHA256), Length: a.Length, RevPos: a.RevPos}
 		if !o.Attachments || a.RevPos <= since || o.MaxInlineSize > 0 && a.Length > o.MaxInlineSize {
 			continue
 		}
-		data, open, err := d.content(c, a.Digest)
+		data, open, err := d.content(c, a.SHA256)
 		if err != nil {
 			return err
 		}
@@ -81,10 +82,10 @@ func knownSince(t revtree.Tree, node int, revs []couch.Rev) (gen int64) {
 	return gen
 }
 
-// content finds what a digest stands for: the bytes, or how to open the file.
-func (d *database) content(c *sqlite.Conn, digest []byte) ([]byte, func(context.Context) (io.ReadCloser, error), error) {
-	s := c.Prepare("SELECT data IS NULL, data FROM blobs WHERE digest=?")
-	s.BindBlob(1, digest)
+// content finds the content that has a SHA-256: the bytes, or how to open the file.
+func (d *database) content(c *sqlite.Conn, sum []byte) ([]byte, func(context.Context) (io.ReadCloser, error), error) {
+	s := c.Prepare("SELECT data IS NULL, data FROM blobs WHERE sha256=?")
+	s.BindBlob(1, sum)
 	found, err := s.Step()
 	if err != nil {
 		return nil, nil, err
@@ -96,7 +97,7 @@ func (d *database) content(c *sqlite.Conn, digest []byte) ([]byte, func(context.
 	if s.Int(0) == 0 {
 		return append([]byte{}, s.View(1)...), nil, nil // not nil: empty content is no stub
 	}
-	path := d.attachmentPath(digest)
+	path := d.attachmentPath(sum)
 	return nil, func(context.Context) (io.ReadCloser, error) {
 		f, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) { // purged or compacted away since the document was read
@@ -132,7 +133,7 @@ func (d *database) Attachment(ctx context.Context, id, name string, rev couch.Re
 		if offset < 0 || offset > att.Length {
 			return &couch.Error{Status: 416, Code: "requested_range_not_satisfiable", Reason: "Requested range not satisfiable"}
 		}
-		data, open, err := d.content(c, parseDigest(att.Digest))
+		data, open, err := d.content(c, []byte(att.Sum))
 		att.Open = from(data, open, offset)
 		return err
 	})

@@ -186,7 +186,7 @@ func checkIntegrity(c *sqlite.Conn) error {
 
 // copyContents gives a copy the files of its attachments.
 func (d *database) copyContents(ctx context.Context, c *sqlite.Conn, path string) error {
-	s := c.Prepare("SELECT digest, length FROM blobs WHERE data IS NULL")
+	s := c.Prepare("SELECT sha256, length FROM blobs WHERE data IS NULL")
 	defer s.Reset()
 	made := map[string]bool{}
 	for {

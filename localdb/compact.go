@@ -187,16 +187,16 @@ func (s *session) sweepAll(ctx context.Context) error {
 func unusedIn(c *sqlite.Conn, dir string) (unused [][]byte, err error) {
 	files, _ := os.ReadDir(dir) // of a file: none
 	for _, f := range files {
-		digest, err := hex.DecodeString(f.Name())
+		sum, err := hex.DecodeString(f.Name())
 		if err != nil {
 			continue // a copy in progress
 		}
-		used, err := fileUsed(c, digest)
+		used, err := fileUsed(c, sum)
 		if err != nil {
 			return nil, err
 		}
 		if !used {
-			unused = append(unused, digest)
+			unused = append(unused, sum)
 		}
 	}
 	return unused, nil

@@ -3,6 +3,7 @@ package localdb
 import (
 	"context"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"hash"
@@ -36,10 +37,10 @@ type contentFile struct {
 }
 
 // attachmentPath is the file of a large attachment.
-func (d *database) attachmentPath(digest []byte) string { return attachmentPath(d.path, digest) }
+func (d *database) attachmentPath(sha256 []byte) string { return attachmentPath(d.path, sha256) }
 
-func attachmentPath(database string, digest []byte) string {
-	name := hex.EncodeToString(digest)
+func attachmentPath(database string, sha256 []byte) string {
+	name := hex.EncodeToString(sha256)
 	return filepath.Join(attachmentDir(database), name[:2], name)
 }
 
@@ -65,7 +66,7 @@ func (d *database) takeAttachment(ctx context.Context, a *couch.Attachment) (new
 		return n, err
 	}
 	defer r.Close()
-	sum := md5.New()
+	sum := newSums()
 	// One byte more than allowed shows that there is more.
 	in := io.TeeReader(io.LimitReader(r, d.o.MaxAttachmentSize+1), sum)
 	if int64(len(a.Data)) > d.o.InlineAttachments || a.Data == nil {
@@ -81,9 +82,21 @@ func (d *database) takeAttachment(ctx context.Context, a *couch.Attachment) (new
 	if n.Length > d.o.InlineAttachments {
 		return n, d.spill(&n, a, in, sum)
 	}
-	n.Digest = sum.Sum(nil)
+	sum.name(&n.attRow)
 	return n, d.verify(&n, a)
 }
+
+// sums are the hashes of a content that is being read.
+type sums struct{ md5, sha256 hash.Hash }
+
+func newSums() *sums { return &sums{md5.New(), sha256.New()} }
+
+func (s *sums) Write(p []byte) (int, error) {
+	_, _ = s.md5.Write(p)
+	return s.sha256.Write(p)
+}
+
+func (s *sums) name(a *attRow) { a.MD5, a.SHA256 = s.md5.Sum(nil), s.sha256.Sum(nil) }
 
 // readUpTo reads at most n bytes.
 func readUpTo(r io.Reader, n int64) ([]byte, error) {
@@ -103,7 +116,7 @@ func (d *database) verify(n *newAtt, a *couch.Attachment) error {
 		return couch.BadRequest("Attachment " + a.Name + " does not have the announced length")
 	}
 	given := parseDigest(a.Digest)
-	if given == nil || string(given) == string(n.Digest) || mayBeCompressed(n.Type) {
+	if given == nil || string(given) == string(n.MD5) || mayBeCompressed(n.Type) {
 		return nil
 	}
 	return &couch.Error{Status: 400, Code: "content_md5_mismatch", Reason: "Possible message corruption."}
@@ -118,7 +131,7 @@ func mayBeCompressed(contentType string) bool {
 }
 
 // spill writes n.data and the rest of the content to a file and drops n.data.
-func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum hash.Hash) (err error) {
+func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum *sums) (err error) {
 	dir := attachmentDir(d.path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -138,7 +151,8 @@ func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum has
 		more, err = io.Copy(tmp, rest)
 		n.Length += more
 	}
-	n.Digest, n.data = sum.Sum(nil), nil
+	sum.name(&n.attRow)
+	n.data = nil
 	if err == nil {
 		err = d.verify(n, a)
 	}
@@ -148,7 +162,7 @@ func (d *database) spill(n *newAtt, a *couch.Attachment, rest io.Reader, sum has
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	f.path, f.length, n.file = d.attachmentPath(n.Digest), n.Length, f
+	f.path, f.length, n.file = d.attachmentPath(n.SHA256), n.Length, f
 	return f.ensure()
 }
 

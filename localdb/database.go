@@ -69,7 +69,7 @@ func openDatabase(name, path string, file fs.FileInfo, o Options, a *awake) (*da
 
 // load prepares the file and reads what identifies it.
 func (d *database) load(c *sqlite.Conn) error {
-	if err := prepareFile(c); err != nil {
+	if err := prepareFile(c, d.path); err != nil {
 		return err
 	}
 	s := c.Prepare("SELECT value FROM meta WHERE key='uuid'")

@@ -62,12 +62,12 @@ func (t *tx) dropContents(num int64, tree revtree.Tree) error {
 	}
 	used := make(map[string]bool)
 	for i := range tree {
-		if err := addDigests(t.c, tree[i].Body, used); err != nil {
+		if err := addContents(t.c, tree[i].Body, used); err != nil {
 			return err
 		}
 	}
-	for blob, digest := range held {
-		if used[digest] {
+	for blob, sum := range held {
+		if used[sum] {
 			continue
 		}
 		s := t.c.Prepare("DELETE FROM att_refs WHERE num=? AND blob=?")
@@ -83,9 +83,9 @@ func (t *tx) dropContents(num int64, tree revtree.Tree) error {
 	return nil
 }
 
-// contentsOf is what att_refs says of a document, digests by blob.
+// contentsOf is what att_refs says of a document, SHA-256 by blob.
 func (t *tx) contentsOf(num int64) (map[int64]string, error) {
-	s := t.c.Prepare("SELECT blob, digest FROM att_refs JOIN blobs USING (blob) WHERE num=?")
+	s := t.c.Prepare("SELECT blob, sha256 FROM att_refs JOIN blobs USING (blob) WHERE num=?")
 	defer s.Reset()
 	s.BindInt(1, num)
 	var held map[int64]string
@@ -101,8 +101,8 @@ func (t *tx) contentsOf(num int64) (map[int64]string, error) {
 	}
 }
 
-// addDigests adds the contents that a body uses.
-func addDigests(c *sqlite.Conn, bid int64, used map[string]bool) error {
+// addContents adds the contents that a body uses.
+func addContents(c *sqlite.Conn, bid int64, used map[string]bool) error {
 	if bid == 0 {
 		return nil
 	}
@@ -114,7 +114,7 @@ func addDigests(c *sqlite.Conn, bid int64, used map[string]bool) error {
 	}
 	atts, err := parseAtts(s.Bytes(0))
 	for i := range atts {
-		used[string(atts[i].Digest)] = true
+		used[string(atts[i].SHA256)] = true
 	}
 	return err
 }
@@ -122,7 +122,7 @@ func addDigests(c *sqlite.Conn, bid int64, used map[string]bool) error {
 // dropContent deletes a content that no document uses. That of a file is left
 // to [session.sweep].
 func (t *tx) dropContent(blob int64) error {
-	s := t.c.Prepare("DELETE FROM blobs WHERE blob=?1 AND NOT EXISTS (SELECT 1 FROM att_refs WHERE blob=?1) RETURNING digest, length, data IS NULL")
+	s := t.c.Prepare("DELETE FROM blobs WHERE blob=?1 AND NOT EXISTS (SELECT 1 FROM att_refs WHERE blob=?1) RETURNING sha256, length, data IS NULL")
 	defer s.Reset()
 	s.BindInt(1, blob)
 	found, err := s.Step()

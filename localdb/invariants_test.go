@@ -93,7 +93,7 @@ func (v *inspection) run(c *sqlite.Conn) error {
 	}{
 		{"SELECT bid, " + bodySize + " FROM bodies", func(s *sqlite.Stmt) { v.bodies[s.Int(0)] = s.Int(1) }},
 		{"SELECT num FROM stale", func(s *sqlite.Stmt) { v.stale[s.Int(0)] = true }},
-		{"SELECT blob, digest, length, data IS NULL FROM blobs", func(s *sqlite.Stmt) {
+		{"SELECT blob, sha256, length, data IS NULL FROM blobs", func(s *sqlite.Stmt) {
 			v.blobs[s.Int(0)] = blobRow{s.Bytes(1), s.Int(2), s.Int(3) != 0}
 		}},
 		{"SELECT num, blob FROM att_refs", func(s *sqlite.Stmt) {
@@ -174,7 +174,7 @@ func (v *inspection) document(c *sqlite.Conn, r *row, seq int64) error {
 func (v *inspection) attachments(c *sqlite.Conn, r *row, tree revtree.Tree) error {
 	used := map[string]bool{}
 	for _, n := range tree {
-		if err := addDigests(c, n.Body, used); err != nil {
+		if err := addContents(c, n.Body, used); err != nil {
 			return err
 		}
 	}

@@ -52,20 +52,20 @@ func (s *session) drop(ctx context.Context, weight int, apply func(*tx) error) e
 
 // sweep removes the files of contents that no document uses. It holds the write
 // lock, so that no document begins to use them meanwhile (see contentFile).
-func (s *session) sweep(ctx context.Context, digests [][]byte) error {
-	for part := range slices.Chunk(digests, 50) {
+func (s *session) sweep(ctx context.Context, sums [][]byte) error {
+	for part := range slices.Chunk(sums, 50) {
 		err := s.submit(ctx, len(part), func(t *tx) error {
 			if kept, err := t.filesKept(); kept || err != nil {
 				return err
 			}
-			for _, digest := range part {
-				if used, err := fileUsed(t.c, digest); used || err != nil {
+			for _, sum := range part {
+				if used, err := fileUsed(t.c, sum); used || err != nil {
 					if err != nil {
 						return err
 					}
 					continue
 				}
-				_ = os.Remove(s.d.attachmentPath(digest)) // or the next compaction does
+				_ = os.Remove(s.d.attachmentPath(sum)) // or the next compaction does
 			}
 			return nil
 		})
@@ -76,10 +76,10 @@ func (s *session) sweep(ctx context.Context, digests [][]byte) error {
 	return nil
 }
 
-func fileUsed(c *sqlite.Conn, digest []byte) (bool, error) {
-	s := c.Prepare("SELECT 1 FROM blobs WHERE digest=? AND data IS NULL")
+func fileUsed(c *sqlite.Conn, sum []byte) (bool, error) {
+	s := c.Prepare("SELECT 1 FROM blobs WHERE sha256=? AND data IS NULL")
 	defer s.Reset()
-	s.BindBlob(1, digest)
+	s.BindBlob(1, sum)
 	return s.Step()
 }
 

@@ -203,6 +203,7 @@ func TestOldFile(t *testing.T) {
 	c, err := openConn(d.path, readerCache)
 	if err == nil {
 		err = c.Exec(`DROP TABLE stale; DROP INDEX att_refs_blob; DELETE FROM meta WHERE key IN ('dead', 'purges'); UPDATE docs SET flags = flags & 3;
+			ALTER TABLE blobs RENAME COLUMN sha256 TO digest;
 			PRAGMA user_version=1; PRAGMA auto_vacuum=NONE; VACUUM`)
 	}
 	if err = errors.Join(err, c.Close()); err != nil {
@@ -213,7 +214,7 @@ func TestOldFile(t *testing.T) {
 	}
 	defer s.Close()
 	old := reopen(t, s, "test")
-	if got := pragma(t, old, "auto_vacuum") + pragma(t, old, "user_version"); got != "22" {
+	if got := pragma(t, old, "auto_vacuum") + pragma(t, old, "user_version"); got != fmt.Sprint("2", len(migrations)) {
 		t.Errorf("auto_vacuum and user_version are %s", got)
 	}
 	compact(t, old)

@@ -31,6 +31,15 @@ var migrations = []string{
 	INSERT INTO meta VALUES ('dead', 0), ('purges', 0);
 	INSERT INTO stale SELECT num FROM docs WHERE tree IS NOT NULL;
 	UPDATE docs SET flags = flags | 4 WHERE tree IS NOT NULL;`,
+
+	// Contents are known by their SHA-256. The new name of the column stops
+	// processes of the last release that have the file open: see [rehash].
+	`ALTER TABLE blobs RENAME COLUMN digest TO sha256;
+	CREATE TABLE rehashed (md5 BLOB PRIMARY KEY, sha256 BLOB NOT NULL) WITHOUT ROWID;
+	INSERT INTO meta VALUES ('rehashed', 0);`,
+
+	`DROP TABLE rehashed;
+	DELETE FROM meta WHERE key='rehashed';`,
 }
 
 // Flags of a row of docs.
@@ -72,7 +81,7 @@ func openConn(path string, cacheKiB int) (*sqlite.Conn, error) {
 
 // prepareFile makes an empty file a database and brings an old one up to date.
 // Processes may do so at the same time.
-func prepareFile(c *sqlite.Conn) error {
+func prepareFile(c *sqlite.Conn, path string) error {
 	// The page size must be set before the first page exists, and SQLite does
 	// not wait for locks when it changes the journal mode. The same goes for
 	// auto_vacuum, without which a file never shrinks.
@@ -85,13 +94,37 @@ func prepareFile(c *sqlite.Conn) error {
 	if err := makeShrinkable(c); err != nil {
 		return err
 	}
-	if v, err := c.Int("PRAGMA user_version"); err != nil || v == int64(len(migrations)) {
-		return err
+	for {
+		v, err := c.Int("PRAGMA user_version")
+		if err != nil || v == int64(len(migrations)) {
+			return err
+		}
+		if err := migrateOn(c, path, v); err != nil {
+			return err
+		}
 	}
+}
+
+// migrateOn brings a file of version v on, as far as one transaction or one [rehash] does.
+func migrateOn(c *sqlite.Conn, path string, v int64) error {
+	if v != rehashVersion {
+		return inTransaction(c, func() error { return migrate(c) })
+	}
+	err := rehash{c, path}.run()
+	if err == nil {
+		return inTransaction(c, func() error { return migrate(c) })
+	}
+	if v, e := c.Int("PRAGMA user_version"); e == nil && v > rehashVersion {
+		return nil // another process has finished it, and what it is done with is gone
+	}
+	return err
+}
+
+func inTransaction(c *sqlite.Conn, fn func() error) error {
 	if err := retryBusy(func() error { return c.Exec("BEGIN IMMEDIATE") }); err != nil {
 		return err
 	}
-	if err := migrate(c); err != nil {
+	if err := fn(); err != nil {
 		return errors.Join(err, c.Exec("ROLLBACK"))
 	}
 	return c.Exec("COMMIT")
@@ -109,6 +142,7 @@ func makeShrinkable(c *sqlite.Conn) error {
 	return nil
 }
 
+// migrate runs the migrations that are left, up to the version at which there is something to hash.
 func migrate(c *sqlite.Conn) error {
 	v, err := c.Int("PRAGMA user_version")
 	if err != nil {
@@ -118,6 +152,11 @@ func migrate(c *sqlite.Conn) error {
 		return fmt.Errorf("localdb: the file has version %d, made by a newer release (this one knows %d)", v, len(migrations))
 	}
 	for ; v < int64(len(migrations)); v++ {
+		if v == rehashVersion {
+			if done, err := hashedAgain(c); err != nil || !done {
+				return err
+			}
+		}
 		if err := c.Exec(fmt.Sprintf("%s; PRAGMA user_version=%d", migrations[v], v+1)); err != nil {
 			return err
 		}

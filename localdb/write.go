@@ -3,7 +3,7 @@ package localdb
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -193,9 +193,11 @@ func (d *database) takeAttachments(ctx context.Context, e *edit, atts []couch.At
 }
 
 // follow makes the edit the child of a revision. The new hash depends on
-// nothing but what is written, so that the same edit on two peers is one revision.
+// nothing but what is written, so that the same edit on two peers is one revision;
+// and on all of it, so that nobody can make two edits with one hash: replicas would
+// keep either, and nothing would show it.
 func (e *edit) follow(parent couch.Rev) {
-	h := md5.New()
+	h := sha256.New()
 	var head [16]byte
 	if e.deleted {
 		head[0] = 1
@@ -212,9 +214,9 @@ func (e *edit) follow(parent couch.Rev) {
 	for i := range e.atts {
 		writeField(e.atts[i].Name)
 		writeField(e.atts[i].Type)
-		writeField(string(e.atts[i].Digest))
+		writeField(string(e.atts[i].SHA256))
 	}
 	_, _ = h.Write(canonical(e.body))
 	e.gen = parent.Gen + 1
-	e.hashes = append(e.hashes[:0], revtree.RawHash([16]byte(h.Sum(nil))))
+	e.hashes = append(e.hashes[:0], revtree.RawHash([16]byte(h.Sum(nil)[:16])))
 }

@@ -44,7 +44,7 @@ type tx struct {
 	expectNew bool  // the last document was a new one: the next may be, too
 	freed     bool  // something was deleted: the file may have free pages
 
-	orphans [][]byte // digests of contents that were deleted and are files
+	orphans [][]byte // SHA-256 of contents that were deleted and are files
 }
 
 // submit has apply run in a transaction, alone or with others, and returns when

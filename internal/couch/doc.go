@@ -48,6 +48,7 @@ type Attachment struct {
 	Name        string
 	ContentType string
 	Digest      string // "md5-" and base64, as CouchDB writes it; "" when not known yet
+	Sum         string // SHA-256 (32 bytes) of the content, "" where the database does not know it: see [SameContent]
 	Length      int64  // bytes; -1 when not known yet
 	RevPos      int64  // the generation that brought it; 0 when not known yet
 
