@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -244,8 +245,7 @@ func (c Conflict) merged(ctx context.Context, db couch.Source, kept *couch.Doc) 
 			}
 		}
 		a.RevPos = winner.Rev.Gen + 1
-		var err error
-		if a.Digest, err = couch.AttachmentDigest(ctx, a); err != nil {
+		if err := couch.FillDigests(ctx, a); err != nil {
 			return nil, err
 		}
 	}
@@ -274,7 +274,7 @@ func (c Conflict) openAttachment(db couch.Source, a *couch.Attachment) error {
 // attachmentOf reports whether doc has a under the same name.
 func attachmentOf(doc *couch.Doc, a *couch.Attachment) bool {
 	return slices.ContainsFunc(doc.Attachments, func(b couch.Attachment) bool {
-		return a.Name == b.Name && a.Digest != "" && a.Digest == b.Digest && a.ContentType == b.ContentType
+		return a.Name == b.Name && couch.SameContent(a, &b) && a.ContentType == b.ContentType
 	})
 }
 
@@ -308,7 +308,7 @@ func childOf(parent *couch.Doc, deleted bool, body []byte, atts []couch.Attachme
 	for _, a := range atts {
 		field(a.Name)
 		field(a.ContentType)
-		field(a.Digest)
+		field(cmp.Or(a.Sum, a.Digest))
 	}
 	hash := hex.EncodeToString(h.Sum(nil)[:16])
 	return &couch.Doc{

@@ -30,20 +30,20 @@ func BenchmarkPushIntoShare(b *testing.B) {
 		"bare":     nil,
 		"shared":   func(v *view) { v.ledger = newLedger(v.owner, "x", testLogger(w)) },
 		"rule":     func(v *view) { v.onWrite = func(context.Context, Write) error { return nil } },
-		"filtered": func(v *view) { v.DB = w.limited(v.owner, openSelector, nil) },
+		"filtered": func(v *view) { v.db = w.limited(v.owner, openSelector, nil) },
 		"by ids": func(v *view) {
 			ids := make([]string, docs)
 			for i, d := range batch {
 				ids[i] = d.ID
 			}
-			v.DB = w.limited(v.owner, "", ids)
+			v.db = w.limited(v.owner, "", ids)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				n++
 				db := w.db(fmt.Sprint("target", n))
-				v := &view{DB: db, owner: db, access: ReadWrite, locals: locals{}}
+				v := &view{db: db, owner: db, access: ReadWrite, locals: locals{}}
 				if guard != nil {
 					guard(v)
 				}

@@ -242,7 +242,7 @@ func TestLayersOfAccess(t *testing.T) {
 				t.Errorf("%s: operation %d: %v", mode, op, err)
 			}
 		}
-		v := &view{DB: db, access: mode}
+		v := &view{db: db, access: mode}
 		results, err := v.BulkDocs(w.ctx, []*couch.Doc{{ID: "_design/x"}, {ID: "x" + string(mode)}, {ID: "_other"}}, couch.WriteOptions{})
 		w.must(err)
 		if len(results) != 3 || results[0].Err == nil || (results[1].Err == nil) != (mode == ReadWrite) || results[2].Err == nil {

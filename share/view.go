@@ -34,7 +34,7 @@ var errOwner = couch.Forbidden("Only the owner of a shared database may do this.
 // authorize decides from the request, so that no way of writing slips past it. What
 // may be read is its database's business: see [filtered].
 type view struct {
-	couch.DB  // what of it is seen
+	db        couch.DB // what of it is seen
 	access    Access
 	locals    locals
 	owner     couch.DB // all of it
@@ -69,7 +69,7 @@ func (v *view) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := v.DB.GetLocal(ctx, own)
+	d, err := v.db.GetLocal(ctx, own)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (v *view) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error) 
 	}
 	mine := *doc
 	mine.ID = own
-	return v.DB.PutLocal(ctx, &mine)
+	return v.db.PutLocal(ctx, &mine)
 }
 
 // localID is the id under which a peer's _local document is kept. A

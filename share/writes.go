@@ -79,7 +79,7 @@ func (v *view) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOpt
 	if err != nil {
 		return nil, err
 	}
-	results, err := writeSome(ctx, v.DB, docs, o, func(d *couch.Doc) (*couch.Doc, *couch.Error) {
+	results, err := writeSome(ctx, v.db, docs, o, func(d *couch.Doc) (*couch.Doc, *couch.Error) {
 		if err := v.writable(d.ID); err != nil {
 			return nil, err
 		}

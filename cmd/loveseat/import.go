@@ -322,8 +322,7 @@ func sameContent(ctx context.Context, old, doc *couch.Doc) (bool, error) {
 		if a.Name != b.Name || b.Length >= 0 && a.Length != b.Length {
 			return false, nil
 		}
-		digest, err := couch.AttachmentDigest(ctx, b)
-		if err != nil || digest != a.Digest {
+		if err := couch.FillDigests(ctx, b); err != nil || !couch.SameContent(a, b) {
 			return false, err
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"hash"
 	"io"
 	"strconv"
 	"strings"
@@ -76,16 +78,44 @@ func AttachmentDigest(ctx context.Context, a *Attachment) (string, error) {
 	if a.Digest != "" {
 		return a.Digest, nil
 	}
+	h := md5.New() // CouchDB's choice: it shows accidents, not malice, see SameContent
+	if err := readInto(ctx, a, h); err != nil {
+		return "", err
+	}
+	return digest(h), nil
+}
+
+func digest(md5 hash.Hash) string { return "md5-" + base64.StdEncoding.EncodeToString(md5.Sum(nil)) }
+
+func readInto(ctx context.Context, a *Attachment, w io.Writer) error {
 	r, err := a.Reader(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer r.Close()
-	h := md5.New() // CouchDB's choice; it names content, it does not protect it
-	if _, err := io.Copy(h, r); err != nil {
-		return "", err
+	_, err = io.Copy(w, r)
+	return err
+}
+
+// FillDigests sets an attachment's Digest and Sum, reading its content if it has
+// one and they are not known. The Sum of a stub may stay unknown.
+func FillDigests(ctx context.Context, a *Attachment) error {
+	if a.Digest != "" && (a.Sum != "" || a.Stub()) {
+		return nil
 	}
-	return "md5-" + base64.StdEncoding.EncodeToString(h.Sum(nil)), nil
+	told, sum := md5.New(), sha256.New()
+	if err := readInto(ctx, a, io.MultiWriter(told, sum)); err != nil {
+		return err
+	}
+	a.Digest, a.Sum = digest(told), string(sum.Sum(nil))
+	return nil
+}
+
+// SameContent reports whether two attachments are known to have the same content.
+// Equal digests do not show it where both Sums are known: they are MD5, and anybody
+// can make two contents with one. Of a remote database nothing else is known.
+func SameContent(a, b *Attachment) bool {
+	return a.Digest != "" && a.Digest == b.Digest
 }
 
 // Ancestry returns Revisions, or the one hash known if they are not told.
@@ -111,6 +141,22 @@ func ValidID(id string) error {
 		return &Error{400, "illegal_docid", "Illegal document id `" + id + "`"}
 	}
 	return nil
+}
+
+// PlainID reports whether a document can have this id that is not a _local one.
+// Those are asked for by other methods, under other rights: what takes an id from
+// outside and means a document takes no other.
+func PlainID(id string) bool { return ValidID(id) == nil && !strings.HasPrefix(id, "_local/") }
+
+// Dotted reports whether a text has "." or ".." between slashes. However it is
+// escaped in a path, a proxy may make another path of it.
+func Dotted(text string) bool {
+	for part := range strings.SplitSeq(text, "/") {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // AppendJSON appends the document as CouchDB writes it: _id, _rev and the other

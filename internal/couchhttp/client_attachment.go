@@ -19,8 +19,12 @@ import (
 // read and dropped. The request is under way when Attachment returns, under its ctx;
 // opening the attachment a second time makes a second one.
 func (d *remote) Attachment(ctx context.Context, id, name string, rev couch.Rev, offset int64) (*couch.Attachment, error) {
+	path, err := d.docPath(id, name)
+	if err != nil {
+		return nil, err
+	}
 	get := func(ctx context.Context) (*http.Response, error) {
-		r := request{method: "GET", path: d.at(escapeID(id) + "/" + escape(name)), plain: true, header: http.Header{"Accept": {"*/*"}}}
+		r := request{method: "GET", path: path, plain: true, header: http.Header{"Accept": {"*/*"}}}
 		if !rev.IsZero() {
 			r.query = url.Values{"rev": {rev.String()}}
 		}

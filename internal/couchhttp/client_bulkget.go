@@ -152,8 +152,15 @@ func (d *remote) openRevs(ctx context.Context, refs []couch.DocRef, o couch.GetO
 			q.Set("open_revs", marshal([]couch.Rev{ref.Rev}))
 		}
 		rows := bulkGetRows{refs: refs[i : i+1], fn: fn}
-		r := request{method: "GET", path: d.at(escapeID(ref.ID)), query: q}
-		err := d.c.stream(ctx, r, true, func(s *jsonStream) error {
+		path, err := d.docPath(ref.ID)
+		if err != nil {
+			if err := fn(couch.BulkGetResult{ID: ref.ID, Rev: ref.Rev, Err: couch.AsError(err)}); err != nil {
+				return err
+			}
+			continue
+		}
+		r := request{method: "GET", path: path, query: q}
+		err = d.c.stream(ctx, r, true, func(s *jsonStream) error {
 			return s.array(func() error {
 				rows.any = true
 				return rows.doc(ref.ID, s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -19,6 +20,29 @@ type remote struct {
 var _ couch.DB = (*remote)(nil)
 
 func (d *remote) at(rest string) string { return d.path + "/" + rest }
+
+// docPath is the path of a document, or with a name of its attachment. Errors:
+// illegal_docid (400) for what a server, or a proxy before it, would take for another path.
+func (d *remote) docPath(id string, name ...string) (string, error) {
+	path := d.at(escapeID(id))
+	for _, n := range name {
+		path += "/" + escape(n)
+	}
+	if !couch.PlainID(id) || couch.Dotted(id) || slices.ContainsFunc(name, func(n string) bool { return n == "" || couch.Dotted(n) }) {
+		return "", errPath
+	}
+	return path, nil
+}
+
+// localPath is the path of a _local document, given without "_local/".
+func (d *remote) localPath(id string) (string, error) {
+	if couch.ValidID("_local/"+id) != nil || couch.Dotted(id) {
+		return "", errPath
+	}
+	return d.at("_local/" + escape(id)), nil
+}
+
+var errPath = &couch.Error{Status: 400, Code: "illegal_docid", Reason: "This id cannot be asked for by a URL."}
 
 // Info reads GET /{db}. A server that does not identify its databases is asked
 // for its own uuid (GET /), and failing that the database is its URL.
@@ -76,15 +100,19 @@ func (c *Client) serverUUID(ctx context.Context) (string, error) {
 
 // Get reads GET /{db}/{docid}.
 func (d *remote) Get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
+	path, err := d.docPath(id)
+	if err != nil {
+		return nil, err
+	}
 	q := getQuery(o)
-	doc, err := d.getDoc(ctx, escapeID(id), q)
+	doc, err := d.getDoc(ctx, path, q)
 	if err != nil || !o.Attachments || o.MaxInlineSize == 0 {
 		return doc, err
 	}
 	switch wantsInline(doc, o.AttsSince, o.MaxInlineSize) {
 	case inlineAll:
 		q.Set("attachments", "true")
-		return d.getDoc(ctx, escapeID(id), q)
+		return d.getDoc(ctx, path, q)
 	case inlineSome:
 		err = d.fillSmall(ctx, doc, o.AttsSince, o.MaxInlineSize)
 	}
@@ -92,7 +120,7 @@ func (d *remote) Get(ctx context.Context, id string, o couch.GetOptions) (*couch
 }
 
 func (d *remote) getDoc(ctx context.Context, path string, q url.Values) (*couch.Doc, error) {
-	resp, err := d.c.send(ctx, request{method: "GET", path: d.at(path), query: q})
+	resp, err := d.c.send(ctx, request{method: "GET", path: path, query: q})
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +156,11 @@ func getQuery(o couch.GetOptions) url.Values {
 
 // GetLocal reads GET /{db}/_local/{id}.
 func (d *remote) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
-	doc, err := d.getDoc(ctx, "_local/"+escape(id), nil)
+	path, err := d.localPath(id)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := d.getDoc(ctx, path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +170,11 @@ func (d *remote) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 
 // PutLocal writes PUT /{db}/_local/{id}, or DELETE for a deleted document.
 func (d *remote) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error) {
-	r := request{method: "PUT", path: d.at("_local/" + escape(doc.ID))}
+	path, err := d.localPath(doc.ID)
+	if err != nil {
+		return couch.Rev{}, err
+	}
+	r := request{method: "PUT", path: path}
 	if doc.Deleted {
 		if r.method = "DELETE"; !doc.Rev.IsZero() { // CouchDB takes an empty one for a malformed one
 			r.query = url.Values{"rev": {doc.Rev.String()}}
@@ -150,7 +186,7 @@ func (d *remote) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error
 		r.body.buf = with.AppendJSON(r.body.buf)
 	}
 	var out struct{ Rev couch.Rev }
-	err := d.c.json(ctx, r, &out)
+	err = d.c.json(ctx, r, &out)
 	return out.Rev, err
 }
 

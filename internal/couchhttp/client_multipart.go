@@ -18,6 +18,10 @@ import (
 // the attachments that follow, in the order of the document's members.
 // https://docs.couchdb.org/en/stable/api/document/common.html#creating-multiple-attachments
 func (d *remote) putMultipart(ctx context.Context, doc *couch.Doc, o couch.WriteOptions) (couch.Rev, error) {
+	path, err := d.docPath(doc.ID)
+	if err != nil {
+		return couch.Rev{}, err
+	}
 	q := url.Values{}
 	if o.Replicated {
 		q.Set("new_edits", "false")
@@ -33,7 +37,7 @@ func (d *remote) putMultipart(ctx context.Context, doc *couch.Doc, o couch.Write
 		_ = pr.Close() // returns nil
 		<-done
 	}()
-	target := d.c.base + d.at(escapeID(doc.ID)) + "?" + q.Encode()
+	target := d.c.base + path + "?" + q.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, target, pr)
 	if err != nil {
 		return couch.Rev{}, err

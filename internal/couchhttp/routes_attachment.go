@@ -164,7 +164,7 @@ func (s *attachmentAnswer) open(b byteRange) (io.ReadCloser, error) {
 		if a, err = s.db.Attachment(s.r.Context(), s.doc, s.att, s.rev, b.from); err != nil {
 			return nil, err
 		}
-		if a.Digest != s.a.Digest {
+		if !couch.SameContent(a, s.a) {
 			return nil, couch.Conflict() // written in between
 		}
 	}

@@ -178,8 +178,8 @@ func (c *call) bulkGetOutput(q *docParams) (revsOutput, couch.GetOptions) {
 	return out, o
 }
 
-// parseBulkGet reads what is asked for; an entry whose revision is none is an
-// answer already.
+// parseBulkGet reads what is asked for; an entry whose revision is none, or whose
+// id no document can have, is an answer already.
 func parseBulkGet(body []byte, limit int) (refs []couch.DocRef, bad []couch.BulkGetResult, err error) {
 	var b bulkGetBody
 	if err := decodeObject(body, &b); err != nil {
@@ -196,6 +196,11 @@ func parseBulkGet(body []byte, limit int) (refs []couch.DocRef, bad []couch.Bulk
 			return nil, nil, couch.BadRequest("document id missed")
 		}
 		ref := couch.DocRef{ID: d.ID, AttsSince: d.AttsSince}
+		if !couch.PlainID(d.ID) {
+			ref.Rev, _ = couch.ParseRev(d.Rev)
+			bad = append(bad, couch.BulkGetResult{ID: d.ID, Rev: ref.Rev, Err: couch.AsError(couch.NotFound("missing"))})
+			continue
+		}
 		if d.Rev != "" {
 			if ref.Rev, err = couch.ParseRev(d.Rev); err != nil {
 				bad = append(bad, couch.BulkGetResult{ID: d.ID, Err: couch.AsError(err)})

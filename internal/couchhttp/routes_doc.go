@@ -82,9 +82,9 @@ func (c *call) redirect(path string) error {
 }
 
 // existingID answers for ids that no document can have: _view_cleanup and the
-// like are endpoints that are not offered here.
+// like are endpoints that are not offered here, and _local documents have their own.
 func (c *call) existingID() error {
-	if c.doc != "" && couch.ValidID(c.doc) == nil {
+	if couch.PlainID(c.doc) {
 		return nil
 	}
 	return couch.NotFound("missing")

@@ -10,12 +10,16 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
 
 func putAttachment(c *call) error {
+	if strings.HasPrefix(c.doc, "_local/") { // with %2F
+		return noLocalAttachment(c)
+	}
 	if err := validAttachmentName(c.att); err != nil {
 		return err
 	}

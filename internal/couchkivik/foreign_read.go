@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"slices"
+	"strings"
 
 	kivik "github.com/go-kivik/kivik/v4"
 
@@ -16,6 +17,17 @@ import (
 
 // Get implements couch.DB.
 func (f *foreign) Get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
+	if !couch.PlainID(id) {
+		return nil, couch.NotFound("missing")
+	}
+	return f.get(ctx, id, o)
+}
+
+// get is Get of _local documents too.
+func (f *foreign) get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
+	if err := f.checkPath(id); err != nil {
+		return nil, err
+	}
 	p := map[string]any{}
 	for name, on := range map[string]bool{
 		"latest": o.Latest, "revs": o.Revs || len(o.AttsSince) > 0, "revs_info": o.RevsInfo,
@@ -193,6 +205,12 @@ func (f *foreign) oneByOne(ctx context.Context, refs []couch.DocRef, o couch.Get
 
 // Attachment implements couch.Source.
 func (f *foreign) Attachment(ctx context.Context, id, name string, rev couch.Rev, offset int64) (*couch.Attachment, error) {
+	if !couch.PlainID(id) {
+		return nil, couch.NotFound("missing")
+	}
+	if err := f.checkPath(id, name); err != nil {
+		return nil, err
+	}
 	meta, err := f.db.GetAttachmentMeta(ctx, id, f.fileName(name), revOption(rev))
 	if err != nil {
 		return nil, Error(err)
@@ -220,9 +238,32 @@ func (f *foreign) opener(id, name string, rev couch.Rev, offset int64) func(cont
 	}
 }
 
+// checkPath refuses ids, and names of attachments, that would become another path on their
+// way: "..", and, of a server below a path, what has a slash, which kivik's couchdb driver
+// leaves bare there. Errors: illegal_docid (400).
+func (f *foreign) checkPath(id string, name ...string) error {
+	if f.db.Client().Driver() != httpDriver {
+		return nil
+	}
+	for _, prefix := range []string{"_design/", localPrefix} {
+		id = strings.TrimPrefix(id, prefix)
+	}
+	u, err := url.Parse(f.db.Client().DSN())
+	below := err != nil || strings.Trim(u.Path, "/") != ""
+	for _, part := range append([]string{id}, name...) {
+		if part == "" || couch.Dotted(part) || below && strings.Contains(part, "/") {
+			return &couch.Error{Status: 400, Code: "illegal_docid", Reason: "This id cannot be asked for by a URL."}
+		}
+	}
+	return nil
+}
+
+// httpDriver is the name of kivik's own driver for CouchDB.
+const httpDriver = "couch"
+
 // fileName escapes what kivik's couchdb driver puts into its URL as it is.
 func (f *foreign) fileName(name string) string {
-	if f.db.Client().Driver() == "couch" {
+	if f.db.Client().Driver() == httpDriver {
 		return url.PathEscape(name)
 	}
 	return name

@@ -120,7 +120,7 @@ func replicatedResults(docs []*couch.Doc, written []kivik.BulkResult) []couch.Wr
 
 // GetLocal implements couch.Locals.
 func (f *foreign) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
-	doc, err := f.Get(ctx, localPrefix+id, couch.GetOptions{})
+	doc, err := f.get(ctx, localPrefix+id, couch.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +133,9 @@ func (f *foreign) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 func (f *foreign) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error) {
 	local := *doc
 	local.ID = localPrefix + doc.ID
+	if err := f.checkPath(local.ID); err != nil {
+		return couch.Rev{}, err
+	}
 	rev, err := f.db.Put(ctx, local.ID, json.RawMessage(local.AppendJSON(nil)))
 	if err != nil {
 		return couch.Rev{}, Error(err)
