@@ -148,11 +148,11 @@ func ValidID(id string) error {
 // outside and means a document takes no other.
 func PlainID(id string) bool { return ValidID(id) == nil && !strings.HasPrefix(id, "_local/") }
 
-// Dotted reports whether a text has "." or ".." between slashes. However it is
-// escaped in a path, a proxy may make another path of it.
-func Dotted(text string) bool {
+// LeavesPath reports whether a text has "", "." or ".." between slashes. However it
+// is escaped in a path, a proxy may make another path of it.
+func LeavesPath(text string) bool {
 	for part := range strings.SplitSeq(text, "/") {
-		if part == "." || part == ".." {
+		if part == "" || part == "." || part == ".." {
 			return true
 		}
 	}

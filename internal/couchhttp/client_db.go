@@ -28,7 +28,7 @@ func (d *remote) docPath(id string, name ...string) (string, error) {
 	for _, n := range name {
 		path += "/" + escape(n)
 	}
-	if !couch.PlainID(id) || couch.Dotted(id) || slices.ContainsFunc(name, func(n string) bool { return n == "" || couch.Dotted(n) }) {
+	if !couch.PlainID(id) || couch.LeavesPath(id) || slices.ContainsFunc(name, couch.LeavesPath) {
 		return "", errPath
 	}
 	return path, nil
@@ -36,7 +36,7 @@ func (d *remote) docPath(id string, name ...string) (string, error) {
 
 // localPath is the path of a _local document, given without "_local/".
 func (d *remote) localPath(id string) (string, error) {
-	if couch.ValidID("_local/"+id) != nil || couch.Dotted(id) {
+	if couch.ValidID("_local/"+id) != nil || couch.LeavesPath(id) {
 		return "", errPath
 	}
 	return d.at("_local/" + escape(id)), nil

@@ -251,7 +251,7 @@ func (f *foreign) checkPath(id string, name ...string) error {
 	u, err := url.Parse(f.db.Client().DSN())
 	below := err != nil || strings.Trim(u.Path, "/") != ""
 	for _, part := range append([]string{id}, name...) {
-		if part == "" || couch.Dotted(part) || below && strings.Contains(part, "/") {
+		if couch.LeavesPath(part) || below && strings.Contains(part, "/") {
 			return &couch.Error{Status: 400, Code: "illegal_docid", Reason: "This id cannot be asked for by a URL."}
 		}
 	}
