@@ -115,7 +115,7 @@ func FillDigests(ctx context.Context, a *Attachment) error {
 // Equal digests do not show it where both Sums are known: they are MD5, and anybody
 // can make two contents with one. Of a remote database nothing else is known.
 func SameContent(a, b *Attachment) bool {
-	return a.Digest != "" && a.Digest == b.Digest
+	return a.Digest != "" && a.Digest == b.Digest && (a.Sum == b.Sum || a.Sum == "" || b.Sum == "")
 }
 
 // Ancestry returns Revisions, or the one hash known if they are not told.
