@@ -82,6 +82,7 @@ func (d *ruledDB) check(ctx context.Context, doc *couch.Doc) error {
 
 // BulkGet gives the revisions that the caller sees; the others are missing.
 func (d *ruledDB) BulkGet(ctx context.Context, refs []couch.DocRef, o couch.GetOptions, fn func(couch.BulkGetResult) error) error {
+	none := "" // the document of whose leaves the last one was not given
 	return d.DB.BulkGet(ctx, refs, o, func(r couch.BulkGetResult) error {
 		if r.Doc != nil {
 			if err := d.check(ctx, r.Doc); errors.Is(err, couch.ErrNotFound) {
@@ -91,6 +92,12 @@ func (d *ruledDB) BulkGet(ctx context.Context, refs []couch.DocRef, o couch.GetO
 			}
 		} else if !d.who.admin {
 			r.Err = errMissing
+		}
+		before := none
+		if none = ""; r.Err != nil && r.Rev.IsZero() {
+			if none = r.ID; before == none {
+				return nil // as if there were one at most
+			}
 		}
 		return fn(r)
 	})
@@ -176,25 +183,39 @@ func (d *ruledDB) Changes(ctx context.Context, o couch.ChangesOptions, fn func(*
 
 // A ruledFeed is a changes feed being filtered.
 type ruledFeed struct {
-	d      *ruledDB
-	o      couch.ChangesOptions
-	fn     func(*couch.Change) error
-	rows   int // told
-	hidden bool
-	last   couch.Seq
-	lean   bool // documents are read one by one, when they are not known to be others'
+	d    *ruledDB
+	o    couch.ChangesOptions
+	fn   func(*couch.Change) error
+	rows int // told
+	last couch.Seq
+	lean bool // documents are read one by one, when they are not known to be others'
 }
 
 // run reads the database's feed once.
 func (f *ruledFeed) run(ctx context.Context) (couch.ChangesResult, error) {
 	all := f.o
 	all.IncludeDocs, all.Limit = !f.lean, 0
+	var end couch.Seq
+	if all.DocIDs != nil || all.Descending { // where the database's feed ends depends on rows that are not seen
+		info, err := f.d.DB.Info(ctx)
+		if err != nil {
+			return couch.ChangesResult{}, err
+		}
+		end = info.UpdateSeq
+	}
 	res, err := f.d.DB.Changes(ctx, all, func(c *couch.Change) error { return f.change(ctx, c) })
 	if errors.Is(err, errEnough) {
 		return couch.ChangesResult{LastSeq: f.last, Pending: -1}, nil
 	}
-	if f.hidden {
-		res.Pending = -1
+	if res.Pending > 0 {
+		res.Pending = -1 // how many of them would be seen is not known
+	}
+	switch {
+	case end == "":
+	case all.Descending && f.rows > 0:
+		res.LastSeq = f.last
+	default:
+		res.LastSeq = end
 	}
 	return res, err
 }
@@ -215,7 +236,6 @@ func (f *ruledFeed) pass(ctx context.Context, c *couch.Change) error {
 		return err
 	}
 	if !visible {
-		f.hidden = true
 		return nil
 	}
 	if !f.o.IncludeDocs {

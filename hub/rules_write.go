@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -96,7 +97,7 @@ func (d *ruledDB) writable(ctx context.Context, doc, before *couch.Doc, o couch.
 	case len(doc.Attachments) > 0 || doc.Deleted && len(doc.Body) > len("{}"):
 		return errBare
 	case doc.Deleted && before == nil:
-		return nil // the database knows what to answer: nothing is there to delete
+		return couch.Conflict() // whether another revision is there or none
 	case doc.Deleted:
 		return d.removable(ctx, before)
 	case strings.HasPrefix(doc.ID, hubdoc.SharePrefix):
@@ -112,10 +113,13 @@ func (d *ruledDB) removable(ctx context.Context, before *couch.Doc) error {
 		owns = d.owns
 	}
 	ok, err := owns(ctx, before)
-	if err == nil && !ok {
-		err = errOwner
+	if err != nil || ok {
+		return err
 	}
-	return err
+	if seen, err := d.seen(ctx, before, true); err != nil || !seen {
+		return cmp.Or[error](err, couch.Conflict()) // as if it were not there
+	}
+	return errOwner
 }
 
 // owns reports whether a share is the caller's.

@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -35,6 +36,7 @@ type filteredFeed struct {
 	o        couch.ChangesOptions // as asked
 	selector *mango.Selector      // of o
 	fn       func(*couch.Change) error
+	wanted   []string        // not nil: the ids asked for, by a feed that waits
 	hidden   func(id string) // is told of changes that are not; nil: nobody
 	rows     int             // told
 	last     couch.Seq       // of the last row
@@ -46,6 +48,16 @@ var errEnough = errors.New("enough rows")
 func (w *filteredFeed) wait(ctx context.Context) (couch.ChangesResult, error) {
 	deadline := time.Now().Add(w.o.Timeout)
 	timed := w.o.Timeout > 0
+	if w.o.DocIDs != nil {
+		// The database is not to wait for these ids: what is not seen of them would wake the feed, and show in how far it is.
+		w.o.Feed, w.o.Timeout = couch.FeedNormal, 0
+		res, err := w.run(ctx)
+		if err != nil || w.rows > 0 {
+			return res, err
+		}
+		w.o.Feed, w.o.Since = couch.FeedLongpoll, res.LastSeq
+		w.wanted, w.o.DocIDs = w.o.DocIDs, nil
+	}
 	for {
 		if timed {
 			w.o.Timeout = max(time.Until(deadline), time.Millisecond)
@@ -71,6 +83,10 @@ func (w *filteredFeed) run(ctx context.Context) (couch.ChangesResult, error) {
 	if w.f.selector != nil || w.selector != nil {
 		all.IncludeDocs = true
 	}
+	end, err := w.end(ctx, &all)
+	if err != nil {
+		return couch.ChangesResult{}, err
+	}
 	res, err := w.f.db.Changes(ctx, all, func(c *couch.Change) error { return w.change(ctx, c) })
 	if errors.Is(err, errEnough) {
 		return couch.ChangesResult{LastSeq: w.last, Pending: -1}, nil
@@ -78,7 +94,27 @@ func (w *filteredFeed) run(ctx context.Context) (couch.ChangesResult, error) {
 	if res.Pending > 0 {
 		res.Pending = -1 // how many of them would be told is not known
 	}
+	switch {
+	case end == "":
+	case all.Descending && w.rows > 0:
+		res.LastSeq = w.last
+	default:
+		res.LastSeq = end
+	}
 	return res, err
+}
+
+// end is where a feed is at its end if where the database's is depends on rows that
+// are not seen: where that was at the beginning. "": it does not.
+func (w *filteredFeed) end(ctx context.Context, all *couch.ChangesOptions) (couch.Seq, error) {
+	if all.DocIDs == nil && !all.Descending {
+		return "", nil
+	}
+	info, err := w.f.db.Info(ctx)
+	if err != nil {
+		return "", err
+	}
+	return info.UpdateSeq, nil
 }
 
 // ids are those both the asker and the limits name, nil for all.
@@ -125,7 +161,7 @@ func (w *filteredFeed) change(ctx context.Context, c *couch.Change) error {
 
 // see returns a change as it is seen, nil if it is not.
 func (w *filteredFeed) see(ctx context.Context, c *couch.Change) (*couch.Change, error) {
-	if !w.f.has(c.ID) {
+	if !w.f.has(c.ID) || w.wanted != nil && !slices.Contains(w.wanted, c.ID) {
 		return nil, nil
 	}
 	if w.f.selector != nil {

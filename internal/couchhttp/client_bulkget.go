@@ -130,9 +130,10 @@ func (b *bulkGetRows) doc(id string, s *jsonStream) error {
 	if err != nil {
 		return err
 	}
-	if b.next < len(b.refs) && b.refs[b.next].ID == id && !b.refs[b.next].Rev.IsZero() {
-		out.Rev = b.refs[b.next].Rev
-		b.next++
+	if b.next < len(b.refs) && b.refs[b.next].ID == id {
+		if out.Rev = b.refs[b.next].Rev; !out.Rev.IsZero() { // as asked: not which leaves there are
+			b.next++
+		}
 	} else if out.Doc != nil {
 		out.Rev = out.Doc.Rev
 	}
