@@ -67,7 +67,9 @@ type bulkGetRows struct {
 	refs []couch.DocRef
 	next int
 	any  bool
-	fn   func(couch.BulkGetResult) error
+	// leaves: the row is giving what refs[next], which names no revision, asks for.
+	leaves bool
+	fn     func(couch.BulkGetResult) error
 }
 
 // row reads {"id":…,"docs":[{"ok":{…}} or {"error":{"id","rev","error","reason"}}, …]}.
@@ -95,10 +97,12 @@ func (b *bulkGetRows) row(s *jsonStream) error {
 }
 
 func (b *bulkGetRows) docs(id string, s *jsonStream) error {
+	first := b.next
 	err := s.array(func() error { return b.doc(id, s) })
-	if b.next < len(b.refs) && b.refs[b.next].ID == id && b.refs[b.next].Rev.IsZero() {
+	if b.leaves || b.next == first && b.next < len(b.refs) && b.refs[b.next].ID == id {
 		b.next++ // all leaves of it were in this row
 	}
+	b.leaves = false
 	return err
 }
 
@@ -131,7 +135,9 @@ func (b *bulkGetRows) doc(id string, s *jsonStream) error {
 		return err
 	}
 	if b.next < len(b.refs) && b.refs[b.next].ID == id {
-		if out.Rev = b.refs[b.next].Rev; !out.Rev.IsZero() { // as asked: not which leaves there are
+		if out.Rev = b.refs[b.next].Rev; out.Rev.IsZero() { // as asked: not which leaves there are
+			b.leaves = true
+		} else {
 			b.next++
 		}
 	} else if out.Doc != nil {
