@@ -21,7 +21,7 @@ import (
 func (d *remote) Attachment(ctx context.Context, id, name string, rev couch.Rev, offset int64) (*couch.Attachment, error) {
 	path, err := d.docPath(id, name)
 	if err != nil {
-		return nil, err
+		return d.attachmentByBody(ctx, id, name, rev, offset)
 	}
 	get := func(ctx context.Context) (*http.Response, error) {
 		r := request{method: "GET", path: path, plain: true, header: http.Header{"Accept": {"*/*"}}}

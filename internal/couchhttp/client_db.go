@@ -1,6 +1,7 @@
 package couchhttp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/url"
@@ -22,7 +23,8 @@ var _ couch.DB = (*remote)(nil)
 func (d *remote) at(rest string) string { return d.path + "/" + rest }
 
 // docPath is the path of a document, or with a name of its attachment. Errors:
-// illegal_docid (400) for what a server, or a proxy before it, would take for another path.
+// illegal_docid (400) for what a server, or a proxy before it, may take for another
+// path: see [remote.getByBody].
 func (d *remote) docPath(id string, name ...string) (string, error) {
 	path := d.at(escapeID(id))
 	for _, n := range name {
@@ -32,6 +34,51 @@ func (d *remote) docPath(id string, name ...string) (string, error) {
 		return "", errPath
 	}
 	return path, nil
+}
+
+// getByBody is Get of an id that has no path: the request names it in its body.
+func (d *remote) getByBody(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
+	if !couch.PlainID(id) {
+		return nil, errPath
+	}
+	if o.Rev.IsZero() {
+		_, err := d.AllDocs(ctx, couch.AllDocsOptions{Keys: []string{id}}, func(r *couch.Row) error {
+			if r.Deleted {
+				return couch.NotFound("deleted")
+			}
+			o.Rev = r.Rev
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var doc *couch.Doc
+	missing := couch.AsError(couch.NotFound("missing"))
+	if o.Rev.IsZero() {
+		return nil, missing
+	}
+	err := d.bulkGet(ctx, []couch.DocRef{{ID: id, Rev: o.Rev, AttsSince: o.AttsSince}}, o, func(r couch.BulkGetResult) error {
+		doc, missing = r.Doc, cmp.Or(r.Err, missing)
+		return nil
+	})
+	if err == nil && doc == nil {
+		err = missing
+	}
+	return doc, err
+}
+
+// attachmentByBody is Attachment of what has no path. It is held in memory, as far as an answer may be.
+func (d *remote) attachmentByBody(ctx context.Context, id, name string, rev couch.Rev, offset int64) (*couch.Attachment, error) {
+	doc, err := d.getByBody(ctx, id, couch.GetOptions{Rev: rev, Attachments: true})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(doc.Attachments, func(a couch.Attachment) bool { return a.Name == name })
+	if i < 0 {
+		return nil, couch.NotFound("Document is missing attachment")
+	}
+	return couch.AttachmentFrom(&doc.Attachments[i], offset)
 }
 
 // localPath is the path of a _local document, given without "_local/".
@@ -102,7 +149,7 @@ func (c *Client) serverUUID(ctx context.Context) (string, error) {
 func (d *remote) Get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
 	path, err := d.docPath(id)
 	if err != nil {
-		return nil, err
+		return d.getByBody(ctx, id, o)
 	}
 	q := getQuery(o)
 	doc, err := d.getDoc(ctx, path, q)

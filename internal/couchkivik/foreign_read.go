@@ -1,6 +1,7 @@
 package couchkivik
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -20,7 +21,52 @@ func (f *foreign) Get(ctx context.Context, id string, o couch.GetOptions) (*couc
 	if !couch.PlainID(id) {
 		return nil, couch.NotFound("missing")
 	}
+	if f.checkPath(id) != nil {
+		return f.getByBody(ctx, id, o)
+	}
 	return f.get(ctx, id, o)
+}
+
+// getByBody is Get of an id that has no path, without conflicts and the like: the request names it in its body.
+func (f *foreign) getByBody(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
+	if o.Rev.IsZero() {
+		_, err := f.AllDocs(ctx, couch.AllDocsOptions{Keys: []string{id}}, func(r *couch.Row) error {
+			if r.Deleted {
+				return couch.NotFound("deleted")
+			}
+			o.Rev = r.Rev
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if o.Rev.IsZero() {
+			return nil, couch.NotFound("missing")
+		}
+	}
+	rows := f.db.BulkGet(ctx, []kivik.BulkGetReference{{ID: id, Rev: o.Rev.String()}}, kivik.Params(map[string]any{"revs": true, "latest": o.Latest, "attachments": o.Attachments}))
+	var text json.RawMessage
+	if !rows.Next() {
+		return nil, closed(rows, cmp.Or[error](Error(rows.Err()), couch.NotFound("missing")))
+	}
+	if err := rows.ScanDoc(&text); err != nil {
+		return nil, closed(rows, Error(err))
+	}
+	_ = rows.Close()
+	return couch.ParseDoc(text)
+}
+
+// attachmentByBody is Attachment of what has no path. It is held in memory.
+func (f *foreign) attachmentByBody(ctx context.Context, id, name string, rev couch.Rev, offset int64) (*couch.Attachment, error) {
+	doc, err := f.getByBody(ctx, id, couch.GetOptions{Rev: rev, Attachments: true})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(doc.Attachments, func(a couch.Attachment) bool { return a.Name == name })
+	if i < 0 {
+		return nil, couch.NotFound("Document is missing attachment")
+	}
+	return couch.AttachmentFrom(&doc.Attachments[i], offset)
 }
 
 // get is Get of _local documents too.
@@ -208,8 +254,8 @@ func (f *foreign) Attachment(ctx context.Context, id, name string, rev couch.Rev
 	if !couch.PlainID(id) {
 		return nil, couch.NotFound("missing")
 	}
-	if err := f.checkPath(id, name); err != nil {
-		return nil, err
+	if f.checkPath(id, name) != nil {
+		return f.attachmentByBody(ctx, id, name, rev, offset)
 	}
 	meta, err := f.db.GetAttachmentMeta(ctx, id, f.fileName(name), revOption(rev))
 	if err != nil {
