@@ -3,6 +3,7 @@ package share
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -338,5 +339,36 @@ func TestLedgerDamaged(t *testing.T) {
 	l = newLedger(db, "x", testLogger(w))
 	if peer, err := l.author(w.ctx, "a", couch.Rev{Gen: 1, Hash: "a"}); peer != "peer" || err != nil {
 		t.Errorf("%q, %v", peer, err)
+	}
+}
+
+// Keys of the ledger cannot be computed by a peer, which could make two revisions with one key,
+// have another peer write the first and be taken for nobody with the second. What is there is found after a restart.
+func TestLedgerKeysAreSecret(t *testing.T) {
+	w := newWorld(t)
+	rev := couch.Rev{Gen: 1, Hash: "a"}
+	seen := map[authorKey]bool{newAuthorKey("", "a", rev): true}
+	for _, name := range []string{"one", "two"} {
+		db := couchkivik.From(w.create(name))
+		// An entry of the last release.
+		old := newAuthorKey("", "old", rev)
+		entry := base64.StdEncoding.EncodeToString(append(old[:], 0, 0))
+		_, err := db.PutLocal(w.ctx, &couch.Doc{ID: "loveseat-authors-x-00", Body: json.RawMessage(`{"round":0,"peers":["before"],"entries":"` + entry + `"}`)})
+		w.must(err)
+		l := newLedger(db, "x", testLogger(w))
+		l.note("peer", []revKey{{"a", rev}, {"old", rev}})
+		l.flush(w.ctx)
+		l = newLedger(db, "x", testLogger(w))
+		for id, want := range map[string]string{"a": "peer", "old": "before"} {
+			if peer, err := l.author(w.ctx, id, rev); peer != want || err != nil {
+				t.Errorf("%s: %q, %v", id, peer, err)
+			}
+		}
+		for key := range l.by {
+			if key != old && seen[key] {
+				t.Errorf("the key %x is the same everywhere", key)
+			}
+			seen[key] = true
+		}
 	}
 }

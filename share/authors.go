@@ -1,7 +1,9 @@
 package share
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -29,6 +31,7 @@ type ledger struct {
 
 	mu       sync.Mutex
 	loaded   bool
+	salt     string            // of the keys
 	peers    []string          // by number
 	numbers  map[string]uint32 // of peers
 	by       map[authorKey]uint32
@@ -44,12 +47,14 @@ const (
 	authorFlush    = 5 * time.Second // for the last time
 )
 
-// An authorKey stands for a document's revision: 64 bits of a hash.
+// An authorKey stands for a document's revision: 64 bits of a hash. They are few, and
+// whoever knows how to compute them can make two revisions with one, of which
+// another peer writes the first: so they depend on a salt that no peer knows.
 type authorKey [8]byte
 
-func newAuthorKey(id string, rev couch.Rev) authorKey {
+func newAuthorKey(salt, id string, rev couch.Rev) authorKey {
 	b := make([]byte, 0, 128)
-	b = append(append(b, id...), 0)
+	b = append(append(append(b, salt...), id...), 0)
 	b, _ = rev.AppendText(b)
 	sum := sha256.Sum256(b)
 	return authorKey(sum[:8])
@@ -67,6 +72,7 @@ type authorSegment struct {
 // number of the peer in Peers, little-endian.
 type segmentDoc struct {
 	Round   int      `json:"round"`
+	Salt    string   `json:"salt"`
 	Peers   []string `json:"peers"`
 	Entries string   `json:"entries"` // base64
 }
@@ -82,7 +88,7 @@ func (l *ledger) load(ctx context.Context) error {
 	if l.loaded {
 		return nil
 	}
-	l.by, l.numbers, l.peers, l.at = map[authorKey]uint32{}, map[string]uint32{}, nil, 0
+	l.by, l.numbers, l.peers, l.at, l.salt = map[authorKey]uint32{}, map[string]uint32{}, nil, 0, ""
 	for n := range l.segments {
 		l.segments[n] = authorSegment{}
 		d, err := l.db.GetLocal(ctx, l.docID(n))
@@ -97,6 +103,7 @@ func (l *ledger) load(ctx context.Context) error {
 			l.at = n
 		}
 	}
+	l.salt = cmp.Or(l.salt, rand.Text())
 	l.loaded = true
 	return nil
 }
@@ -109,7 +116,7 @@ func (l *ledger) read(n int, d *couch.Doc) {
 	if json.Unmarshal(d.Body, &doc) != nil {
 		return
 	}
-	s.round = doc.Round
+	s.round, l.salt = doc.Round, cmp.Or(l.salt, doc.Salt)
 	entries, _ := base64.StdEncoding.DecodeString(doc.Entries)
 	for ; len(entries) >= 10 && len(s.keys) < segmentSize; entries = entries[10:] {
 		key, peer := authorKey(entries[:8]), int(binary.LittleEndian.Uint16(entries[8:]))
@@ -139,8 +146,8 @@ func (l *ledger) note(peer string, written []revKey) {
 	}
 	n := l.number(peer)
 	for _, w := range written {
-		key := newAuthorKey(w.id, w.rev)
-		if _, known := l.by[key]; !known {
+		if _, known := l.find(w); !known {
+			key := newAuthorKey(l.salt, w.id, w.rev)
 			l.by[key] = n
 			l.add(key)
 		}
@@ -176,10 +183,18 @@ func (l *ledger) author(ctx context.Context, id string, rev couch.Rev) (string, 
 	if err := l.load(ctx); err != nil {
 		return "", err
 	}
-	if n, ok := l.by[newAuthorKey(id, rev)]; ok {
+	if n, ok := l.find(revKey{id, rev}); ok {
 		return l.peers[n], nil
 	}
 	return "", nil
+}
+
+// find returns the number of who wrote a revision. What an earlier release noted has no salt.
+func (l *ledger) find(w revKey) (peer uint32, ok bool) {
+	if peer, ok = l.by[newAuthorKey(l.salt, w.id, w.rev)]; !ok {
+		peer, ok = l.by[newAuthorKey("", w.id, w.rev)]
+	}
+	return peer, ok
 }
 
 // each calls fn with every author.
@@ -241,7 +256,7 @@ func (l *ledger) encode(n int) (*couch.Doc, error) {
 		return nil, nil
 	}
 	s.dirty = false
-	doc := segmentDoc{Round: s.round}
+	doc := segmentDoc{Round: s.round, Salt: l.salt}
 	numbers := map[uint32]uint16{}
 	entries := make([]byte, 0, 10*len(s.keys))
 	for _, key := range s.keys {
