@@ -48,7 +48,7 @@ func (d *database) Changes(ctx context.Context, o couch.ChangesOptions, fn func(
 	}
 	if o.Selector != nil {
 		var err error
-		if f.selector, err = mango.Compile(o.Selector); err != nil {
+		if f.selector, err = mango.Compile(ctx, o.Selector); err != nil {
 			return couch.ChangesResult{}, err
 		}
 	}
@@ -136,7 +136,7 @@ func (f *feed) round(ctx context.Context, end int64) error {
 			return err
 		}
 		for i := range page {
-			if err := f.send(&page[i]); err != nil {
+			if err := f.send(ctx, &page[i]); err != nil {
 				return err
 			}
 			if f.left == 0 {
@@ -151,11 +151,11 @@ func (f *feed) round(ctx context.Context, end int64) error {
 }
 
 // send hands one change on, if it passes the selector.
-func (f *feed) send(c *found) error {
+func (f *feed) send(ctx context.Context, c *found) error {
 	pass := true
 	if f.selector != nil {
 		var err error
-		if pass, err = f.selector.Match(c.doc); err != nil {
+		if pass, err = f.selector.Match(ctx, c.doc); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,143 @@
+package work
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// A Memory is how many bytes the requests under way may hold together. One client
+// may hold half of it.
+type Memory struct {
+	size  int64
+	wait  time.Duration
+	full  error
+	never error
+	free  *semaphore.Weighted
+
+	mu      sync.Mutex
+	clients map[string]*client
+}
+
+// A client is who has accounts.
+type client struct {
+	free     *semaphore.Weighted
+	accounts int
+}
+
+// NewMemory returns a memory of size bytes. A request waits for bytes that others hold, and then
+// fails with full; one that needs more than it could ever have fails with never.
+func NewMemory(size int64, wait time.Duration, full, never error) *Memory {
+	return &Memory{size: size, wait: wait, full: full, never: never, free: semaphore.NewWeighted(size), clients: map[string]*client{}}
+}
+
+// Account opens the account of one request of a client. Close it when the request has been answered.
+func (m *Memory) Account(name string) *Account {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.clients[name]
+	if c == nil {
+		c = &client{free: semaphore.NewWeighted(m.size / 2)}
+		m.clients[name] = c
+	}
+	c.accounts++
+	return &Account{m: m, name: name, client: c}
+}
+
+// An Account is what one request holds of a [Memory]. It is used by one goroutine
+// at a time. A nil Account holds nothing and never fails.
+type Account struct {
+	m      *Memory
+	name   string
+	client *client
+	held   int64
+}
+
+// Hold takes bytes before they are allocated.
+func (a *Account) Hold(ctx context.Context, bytes int64) error {
+	switch {
+	case a == nil || bytes <= 0:
+		return nil
+	case a.held+bytes > a.m.size/2:
+		return a.m.never
+	}
+	if err := a.acquire(ctx, a.client.free, bytes); err != nil {
+		return err
+	}
+	if err := a.acquire(ctx, a.m.free, bytes); err != nil {
+		a.client.free.Release(bytes)
+		return err
+	}
+	a.held += bytes
+	return nil
+}
+
+func (a *Account) acquire(ctx context.Context, free *semaphore.Weighted, bytes int64) error {
+	if free.TryAcquire(bytes) {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, a.m.wait)
+	defer cancel()
+	switch err := free.Acquire(waiting, bytes); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return a.m.full
+}
+
+// Release gives back bytes that were held, before the account is closed.
+func (a *Account) Release(bytes int64) {
+	if a == nil || bytes <= 0 {
+		return
+	}
+	bytes = min(bytes, a.held)
+	a.held -= bytes
+	a.m.free.Release(bytes)
+	a.client.free.Release(bytes)
+}
+
+// Close gives everything back. Nothing is held afterwards.
+func (a *Account) Close() {
+	if a == nil {
+		return
+	}
+	a.Release(a.held)
+	a.m.mu.Lock()
+	defer a.m.mu.Unlock()
+	if a.client.accounts--; a.client.accounts == 0 {
+		delete(a.m.clients, a.name)
+	}
+}
+
+type accountKey struct{}
+
+// WithAccount returns a context under which [Hold] and [Release] use an account.
+func WithAccount(ctx context.Context, a *Account) context.Context {
+	return context.WithValue(ctx, accountKey{}, a)
+}
+
+// Hold takes bytes from the account of the request that a context belongs to, if it has one.
+func Hold(ctx context.Context, bytes int64) error { return accountOf(ctx).Hold(ctx, bytes) }
+
+// Release gives back bytes that [Hold] has taken.
+func Release(ctx context.Context, bytes int64) { accountOf(ctx).Release(bytes) }
+
+func accountOf(ctx context.Context) *Account {
+	a, _ := ctx.Value(accountKey{}).(*Account)
+	return a
+}
+
+// JSONSize is about how many bytes a JSON text takes as Go values, besides itself: an element may be
+// two bytes of text, and takes some eighty of memory.
+func JSONSize(text []byte) int64 {
+	n := int64(len(text))
+	for _, sign := range []string{",", "[", "{"} {
+		n += 80 * int64(bytes.Count(text, []byte(sign)))
+	}
+	return n
+}
