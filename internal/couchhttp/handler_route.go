@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // An Op is a kind of operation, the unit of access rules. The zero Op is none,
@@ -64,6 +65,8 @@ type call struct {
 	doc   string // document id
 	att   string // attachment name
 	index string // design document of an index, without _design/
+
+	account *work.Account // nil: nothing was held
 }
 
 // anyMethods are those the router shall know of every path, so that a wrong one
@@ -88,6 +91,7 @@ func (s *Server) register(e *echo.Echo, r route) {
 		if err := call.authorize(a.op, call.doc); err != nil {
 			return err
 		}
+		defer call.release()
 		return a.serve(call)
 	}
 	for _, m := range anyMethods {

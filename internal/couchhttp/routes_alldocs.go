@@ -85,7 +85,7 @@ func (c *call) allDocsOptions() (couch.AllDocsOptions, error) {
 		if err := c.needJSON(); err != nil {
 			return couch.AllDocsOptions{}, err
 		}
-		body, err := c.body()
+		body, err := c.body(asLists)
 		if err != nil {
 			return couch.AllDocsOptions{}, err
 		}

@@ -18,7 +18,7 @@ func bulkDocs(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.body(asDocs)
 	if err != nil {
 		return err
 	}
@@ -48,6 +48,9 @@ func (c *call) checkBulkDoc(d *couch.Doc, newEdits bool) error {
 	}
 	if !newEdits && d.Rev.IsZero() {
 		return errNoRev
+	}
+	if err := c.holdInline(d); err != nil {
+		return err
 	}
 	return c.checkSize(d)
 }
@@ -139,7 +142,7 @@ func bulkGet(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.body(asLists)
 	if err != nil {
 		return err
 	}
@@ -313,7 +316,7 @@ func (c *call) diff() ([]couch.RevsDiff, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.body()
+	body, err := c.body(asLists)
 	if err != nil {
 		return nil, err
 	}

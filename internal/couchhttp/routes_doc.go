@@ -129,7 +129,7 @@ var errNoRev = couch.BadRequest("When `new_edits: false`, the document needs `_r
 
 // readDoc reads a document from a JSON body.
 func (c *call) readDoc() (*couch.Doc, error) {
-	body, err := c.body()
+	body, err := c.body(asDocs)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +145,9 @@ func (c *call) parseDoc(body []byte) (*couch.Doc, error) {
 		if err := couch.ValidID(doc.ID); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.holdInline(doc); err != nil {
+		return nil, err
 	}
 	return doc, c.checkSize(doc)
 }
