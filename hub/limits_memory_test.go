@@ -122,6 +122,15 @@ func TestPackedBombs(t *testing.T) {
 	follows := func(content string) string {
 		return "--x\r\n\r\n" + `{"_attachments":{"a":{"follows":true,"encoding":"gzip"}}}` + "\r\n--x\r\n\r\n" + content + "\r\n--x--"
 	}
+	var many []string // each of them within what one request has for free
+	for i := range 100 {
+		many = append(many, fmt.Sprintf(`"%d":{"encoding":"gzip","data":"%s"}`, i, base64.StdEncoding.EncodeToString([]byte(gzipOf(zeros[:200<<10])))))
+	}
+	var parts, follow string
+	for i := range 100 {
+		parts += fmt.Sprintf(`"%d":{"follows":true,"encoding":"gzip"},`, i)
+		follow += "\r\n--x\r\n\r\n" + gzipOf(zeros[:200<<10])
+	}
 	twice := gzipOf(compressible(1 << 20))
 	const related, zstd, gz = "Content-Type: multipart/related; boundary=x", "Content-Encoding: zstd", "Content-Encoding: gzip"
 	for _, tt := range []struct {
@@ -140,6 +149,8 @@ func TestPackedBombs(t *testing.T) {
 		{"gzip form", "POST", "/db/a", gzipOf("--x\r\nContent-Disposition: form-data; name=\"_attachments\"; filename=\"a\"\r\n\r\n" + zeros + "\r\n--x--"), []string{gz, "Content-Type: multipart/form-data; boundary=x", "Referer: " + s.url}, 413},
 		{"part", "PUT", "/db/a", follows(gzipOf(zeros)), []string{related}, 413},
 		{"inline", "PUT", "/db/a", inline(gzipOf(zeros)), []string{asJSON}, 413},
+		{"many inline", "PUT", "/db/a", `{"_attachments":{` + strings.Join(many, ",") + `}}`, []string{asJSON}, 413},
+		{"many parts", "PUT", "/db/a", "--x\r\n\r\n" + `{"_attachments":{` + strings.TrimSuffix(parts, ",") + `}}` + follow + "\r\n--x--", []string{related}, 413},
 		{"inline of bulk", "POST", "/db/_bulk_docs", `{"docs":[` + inline(gzipOf(zeros)) + `]}`, []string{asJSON}, 201}, // with an error in the row,
 		{"inline, packed again", "PUT", "/db/a", packed(inline(twice)), []string{zstd, asJSON}, 415},
 		{"inline of bulk, packed again", "POST", "/db/_bulk_docs", gzipOf(`{"docs":[` + inline(twice) + `]}`), []string{gz, asJSON}, 415},

@@ -45,7 +45,7 @@ var ErrEncoding = &Error{415, "bad_content_type", "Only gzip and identity conten
 func badInline(name string) *Error { return BadRequest("Invalid attachment data for " + name) }
 
 func unpack(name string, data []byte) (io.ReadCloser, error) {
-	u := &Unpacking{Free: FreePart}
+	u := &Unpacking{Free: FreeBody}
 	z, err := gzip.NewReader(u.Packed(bytes.NewReader(data)))
 	if err != nil {
 		return nil, badInline(name)

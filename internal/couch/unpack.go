@@ -11,8 +11,7 @@ const MaxRatio = 100
 
 // What is free of [MaxRatio], in bytes.
 const (
-	FreeBody   = 64 << 10 // of a request's body, and of an answer that was not to be packed
-	FreePart   = 8 << 10  // of an attachment within a body
+	FreeBody   = 1 << 20  // of a request with all its attachments, and of an answer that was not to be packed
 	FreeAnswer = 64 << 20 // of an answer that may be packed: as much as one row of it may have
 )
 
@@ -26,6 +25,9 @@ type Unpacking struct {
 
 	in, out int64
 }
+
+// Add counts bytes that came otherwise.
+func (u *Unpacking) Add(packed int) { u.in += int64(packed) }
 
 // Packed counts what is packed.
 func (u *Unpacking) Packed(r io.Reader) io.Reader { return &packedReader{r, u} }

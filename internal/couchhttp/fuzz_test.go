@@ -143,7 +143,7 @@ func FuzzMultipart(f *testing.F) {
 func uploadCall(t *testing.T, dir string) *call {
 	o := ServerOptions{TempDir: dir, Limits: Limits{Body: 1 << 16, Attachment: 1 << 20, Bulk: 10}}
 	s := &Server{o: o, memory: work.NewMemory(64<<20, time.Second, errMemory, errTooLarge)}
-	return &call{s: s, r: httptest.NewRequestWithContext(t.Context(), "PUT", "/db/doc", nil)}
+	return &call{s: s, r: httptest.NewRequestWithContext(t.Context(), "PUT", "/db/doc", nil), unpacked: couch.Unpacking{Free: couch.FreeBody}}
 }
 
 // FuzzForm: any form is read or refused, and leaves nothing in the spool's folder.

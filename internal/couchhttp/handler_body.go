@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 var errTooLarge = couch.TooLarge("too_large", "the request entity is too large")
@@ -35,13 +36,20 @@ func mediaType(header string) (mediaType string, params map[string]string) {
 	return mediaType, params
 }
 
-// body reads the whole request body, decompressed, up to Limits.Body, and holds what
-// will be read from it.
-func (c *call) body(parsed func(text []byte) int64) ([]byte, error) {
-	return c.bodyUpTo(c.s.o.Limits.Body, parsed)
+// docsBody reads a request body of documents.
+func (c *call) docsBody() ([]byte, error) { return c.body(c.s.o.Limits.Body, inDocs) }
+
+// listBody reads a request body of which every element becomes a Go value.
+func (c *call) listBody() ([]byte, error) {
+	text, err := c.body(c.s.o.Limits.Body, 1)
+	if err != nil {
+		return nil, err
+	}
+	return text, c.hold(work.JSONSize(text))
 }
 
-func (c *call) bodyUpTo(limit int64, parsed func(text []byte) int64) ([]byte, error) {
+// body reads the whole request body, decompressed, up to limit, and holds times as much.
+func (c *call) body(limit, times int64) ([]byte, error) {
 	begun := time.Now()
 	defer func() {
 		if ms := time.Since(begun).Milliseconds(); ms > 0 {
@@ -57,11 +65,9 @@ func (c *call) bodyUpTo(limit int64, parsed func(text []byte) int64) ([]byte, er
 	if c.packed() {
 		length = -1
 	}
-	text, err := c.readAll(r, length)
-	if err != nil {
-		return nil, err
-	}
-	return text, c.hold(parsed(text))
+	text, err := c.readAll(r, length, times)
+	c.unpacked.Add(len(text))
+	return text, err
 }
 
 // coding is the request's Content-Encoding, "" if its body is as it is.

@@ -2,6 +2,7 @@ package couchhttp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -50,23 +51,18 @@ func (c *call) context(query bool) context.Context {
 	return work.WithAccount(c.r.Context(), c.holder())
 }
 
-// asDocs is what documents take besides the text that they are read from: they keep parts
-// of it, and attachments in base64 are decoded.
-func asDocs(text []byte) int64 { return 2 * int64(len(text)) }
-
-// asLists is what a text takes of which every element becomes a Go value.
-func asLists(text []byte) int64 { return work.JSONSize(text) }
-
-// asText is what a text takes that is only passed on.
-func asText([]byte) int64 { return 0 }
+// inDocs is how many times its length a text of documents takes: itself, the parts of it
+// that they keep, and attachments in base64 that are decoded.
+const inDocs = 3
 
 // believed is how much of an announced length is allocated before it has come.
 const believed = 1 << 20
 
-// readAll reads r, of which length is announced (-1: none), and holds what it takes.
-func (c *call) readAll(r io.Reader, length int64) ([]byte, error) {
+// readAll reads r, of which length is announced (-1: none), and holds times as much. It
+// holds most of it at once, because requests that have much and wait for more would wait for each other.
+func (c *call) readAll(r io.Reader, length, times int64) ([]byte, error) {
 	b := make([]byte, 0, max(512, min(length+1, believed)))
-	if err := c.hold(int64(cap(b))); err != nil {
+	if err := c.hold(times * int64(cap(b))); err != nil {
 		return nil, err
 	}
 	for {
@@ -79,7 +75,7 @@ func (c *call) readAll(r io.Reader, length int64) ([]byte, error) {
 			return nil, readError(err)
 		}
 		if len(b) == cap(b) {
-			if b, err = c.grow(b, length); err != nil {
+			if b, err = c.grow(b, length, times); err != nil {
 				return nil, err
 			}
 		}
@@ -87,18 +83,18 @@ func (c *call) readAll(r io.Reader, length int64) ([]byte, error) {
 }
 
 // grow makes room for the rest of what is announced, or for as much again.
-func (c *call) grow(b []byte, length int64) ([]byte, error) {
-	size := int64(2 * cap(b))
-	if length >= int64(cap(b)) {
+func (c *call) grow(b []byte, length, times int64) ([]byte, error) {
+	old := int64(cap(b))
+	size := 2 * old
+	if length >= old {
 		size = length + 1
 	}
-	if err := c.hold(size); err != nil {
+	if err := c.hold(times * size); err != nil {
 		return nil, err
 	}
-	old := int64(cap(b))
 	b = append(make([]byte, 0, size), b...)
-	if old > free {
-		c.account.Release(old)
+	if times*old > free {
+		c.account.Release(times * old)
 	}
 	return b, nil
 }
@@ -120,7 +116,7 @@ func (c *call) holdInline(doc *couch.Doc) error {
 			if err != nil {
 				return nil, err
 			}
-			return &heldReader{ReadCloser: r, c: c}, nil
+			return &heldReader{Reader: c.unpacked.Unpacked(r), Closer: r, c: c, name: a.Name}, nil
 		}
 	}
 	return nil
@@ -130,13 +126,18 @@ var errPackedTwice = &couch.Error{Status: 415, Code: "bad_content_type", Reason:
 
 // A heldReader counts what it reads, as far as that may be kept in memory.
 type heldReader struct {
-	io.ReadCloser
+	io.Reader
+	io.Closer
 	c    *call
+	name string
 	held int64
 }
 
 func (r *heldReader) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
+	n, err := r.Reader.Read(p)
+	if errors.Is(err, couch.ErrInflated) {
+		return 0, couch.TooLarge("attachment_too_large", r.name)
+	}
 	if more := min(int64(n), spoolAbove-r.held); more > 0 {
 		r.held += more
 		if full := r.c.holder().Hold(r.c.r.Context(), more); full != nil {

@@ -66,7 +66,8 @@ type call struct {
 	att   string // attachment name
 	index string // design document of an index, without _design/
 
-	account *work.Account // nil: nothing was held
+	account  *work.Account   // nil: nothing was held
+	unpacked couch.Unpacking // attachments that are packed within the body
 }
 
 // anyMethods are those the router shall know of every path, so that a wrong one
@@ -124,7 +125,7 @@ func unescape(s string) (string, error) {
 
 // newCall decodes what the path and the query name.
 func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context) (*call, error) {
-	out := &call{s: s, w: w, r: r}
+	out := &call{s: s, w: w, r: r, unpacked: couch.Unpacking{Free: couch.FreeBody}}
 	values := c.ParamValues()
 	for i, name := range c.ParamNames() {
 		v, err := unescape(values[i])

@@ -155,14 +155,15 @@ func multipartError(err error) error {
 // readPart reads a part that is JSON.
 func (c *call) readPart(part io.Reader) ([]byte, error) {
 	limit := c.s.o.Limits.Body
-	text, err := c.readAll(io.LimitReader(part, limit+1), -1)
+	text, err := c.readAll(io.LimitReader(part, limit+1), -1, inDocs)
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(text)) > limit {
 		return nil, errTooLarge
 	}
-	return text, c.hold(asDocs(text))
+	c.unpacked.Add(len(text))
+	return text, nil
 }
 
 // holdInAll is how much of one request's attachments is held in memory, however
@@ -189,7 +190,7 @@ func (s *spool) takeEncoded(part io.Reader, a *couch.Attachment, encoding string
 		return errPackedTwice
 	}
 	sum := md5.New()
-	u := &couch.Unpacking{Free: couch.FreePart}
+	u := &s.call.unpacked
 	packed := u.Packed(io.TeeReader(part, sum))
 	z, err := gzip.NewReader(packed)
 	if err != nil {

@@ -85,7 +85,7 @@ func (c *call) allDocsOptions() (couch.AllDocsOptions, error) {
 		if err := c.needJSON(); err != nil {
 			return couch.AllDocsOptions{}, err
 		}
-		body, err := c.body(asLists)
+		body, err := c.listBody()
 		if err != nil {
 			return couch.AllDocsOptions{}, err
 		}

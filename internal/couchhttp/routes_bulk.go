@@ -18,7 +18,7 @@ func bulkDocs(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body(asDocs)
+	body, err := c.docsBody()
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func bulkGet(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body(asLists)
+	body, err := c.listBody()
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (c *call) diff() ([]couch.RevsDiff, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.body(asLists)
+	body, err := c.listBody()
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func changes(c *call) error {
 		if err := c.needJSON(); err != nil {
 			return err
 		}
-		if body, err = c.body(asLists); err != nil {
+		if body, err = c.listBody(); err != nil {
 			return err
 		}
 	}

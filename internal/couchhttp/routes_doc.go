@@ -129,7 +129,7 @@ var errNoRev = couch.BadRequest("When `new_edits: false`, the document needs `_r
 
 // readDoc reads a document from a JSON body.
 func (c *call) readDoc() (*couch.Doc, error) {
-	body, err := c.body(asDocs)
+	body, err := c.docsBody()
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (c *call) mangoBody() (couch.DB, json.RawMessage, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	body, err := c.bodyUpTo(min(couch.MaxQuery, c.s.o.Limits.Body), asText)
+	body, err := c.body(min(couch.MaxQuery, c.s.o.Limits.Body), 1)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -79,7 +79,7 @@ func TestPackedAnswers(t *testing.T) {
 
 // A body that is packed too well for the server is sent again as it is.
 func TestTooWellPackedIsSentPlain(t *testing.T) {
-	docs := []*couch.Doc{{ID: "a", Body: json.RawMessage(`{"a":"` + strings.Repeat("0", 1<<20) + `"}`)}}
+	docs := []*couch.Doc{{ID: "a", Body: json.RawMessage(`{"a":"` + strings.Repeat("0", 4<<20) + `"}`)}}
 	var requests atomic.Int64
 	api := NewServer(ServerOptions{})
 	defer api.Close()

@@ -56,7 +56,8 @@ type Account struct {
 	held   int64
 }
 
-// Hold takes bytes before they are allocated.
+// Hold takes bytes before they are allocated. A request that holds some already
+// waits a tenth of the time, so that two of them do not wait for each other for long.
 func (a *Account) Hold(ctx context.Context, bytes int64) error {
 	switch {
 	case a == nil || bytes <= 0:
@@ -79,7 +80,11 @@ func (a *Account) acquire(ctx context.Context, free *semaphore.Weighted, bytes i
 	if free.TryAcquire(bytes) {
 		return nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, a.m.wait)
+	wait := a.m.wait
+	if a.held > 0 { // others may wait for that
+		wait /= 10
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	switch err := free.Acquire(waiting, bytes); {
 	case err == nil:
