@@ -87,7 +87,7 @@ func TestMemoryIsOfTheRoute(t *testing.T) {
 			t.Errorf("%s: %d %.200s", tt.path, a.StatusCode, a.body)
 		}
 	}
-	if a := s.do("PUT", "/db/fits", `{"a":"`+strings.Repeat("x", 1<<20)+`"}`, asJSON); a.StatusCode != 201 {
+	if a := s.do("PUT", "/db/fits", `{"a":"`+strings.Repeat("x", 1_000_000)+`"}`, asJSON); a.StatusCode != 201 {
 		t.Errorf("1 MiB: %d %.200s", a.StatusCode, a.body)
 	}
 }

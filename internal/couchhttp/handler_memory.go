@@ -55,6 +55,9 @@ func (c *call) context(query bool) context.Context {
 // that they keep, and attachments in base64 that are decoded.
 const inDocs = 3
 
+// docOverhead is what a document takes besides, until it is written.
+const docOverhead = 1 << 10
+
 // believed is how much of an announced length is allocated before it has come.
 const believed = 1 << 20
 

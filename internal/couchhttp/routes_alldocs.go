@@ -236,7 +236,7 @@ func sendAllDocs(c *call, o couch.AllDocsOptions) error {
 
 func appendRows(c *call, out *output, db couch.DB, o couch.AllDocsOptions) (couch.AllDocsResult, error) {
 	first := true
-	return db.AllDocs(c.r.Context(), o, func(r *couch.Row) error {
+	return db.AllDocs(c.context(o.IncludeDocs), o, func(r *couch.Row) error {
 		if !first {
 			out.text(",\r\n")
 		}

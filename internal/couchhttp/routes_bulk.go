@@ -26,6 +26,9 @@ func bulkDocs(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.hold(int64(len(docs)) * docOverhead); err != nil {
+		return err
+	}
 	for _, d := range docs {
 		if err := c.checkBulkDoc(d, newEdits); err != nil {
 			return err
@@ -157,7 +160,7 @@ func bulkGet(c *call) error {
 		}
 	}
 	if len(refs) > 0 {
-		if err := db.BulkGet(c.r.Context(), refs, o, out.revision); err != nil {
+		if err := db.BulkGet(c.context(true), refs, o, out.revision); err != nil {
 			return err
 		}
 	}

@@ -89,7 +89,7 @@ type outFeed struct {
 var errLimit = errors.New("limit reached")
 
 func (f *outFeed) run(db couch.DB) error {
-	ctx, cancel := context.WithCancelCause(f.call.context(f.q.Selector != nil))
+	ctx, cancel := context.WithCancelCause(f.call.context(f.q.Selector != nil || f.q.IncludeDocs))
 	defer cancel(nil)
 	f.head()
 	o := f.q.ChangesOptions

@@ -31,7 +31,7 @@ func getDoc(c *call) error {
 	if q.openAll || len(q.openRevs) > 0 {
 		return openRevs(c, db, q)
 	}
-	doc, err := db.Get(c.r.Context(), c.doc, q.get())
+	doc, err := db.Get(c.context(true), c.doc, q.get())
 	if err != nil {
 		return err
 	}

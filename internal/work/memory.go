@@ -35,7 +35,10 @@ func NewMemory(size int64, wait time.Duration, full, never error) *Memory {
 }
 
 // Account opens the account of one request of a client. Close it when the request has been answered.
-func (m *Memory) Account(name string) *Account {
+func (m *Memory) Account(name string) *Account { return &Account{m: m, name: name} }
+
+// enter counts an account that holds something.
+func (m *Memory) enter(name string) *client {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.clients[name]
@@ -44,7 +47,7 @@ func (m *Memory) Account(name string) *Account {
 		m.clients[name] = c
 	}
 	c.accounts++
-	return &Account{m: m, name: name, client: c}
+	return c
 }
 
 // An Account is what one request holds of a [Memory]. It is used by one goroutine
@@ -52,7 +55,7 @@ func (m *Memory) Account(name string) *Account {
 type Account struct {
 	m      *Memory
 	name   string
-	client *client
+	client *client // nil: nothing was held so far
 	held   int64
 }
 
@@ -64,6 +67,8 @@ func (a *Account) Hold(ctx context.Context, bytes int64) error {
 		return nil
 	case a.held+bytes > a.m.size/2:
 		return a.m.never
+	case a.client == nil:
+		a.client = a.m.enter(a.name)
 	}
 	if err := a.acquire(ctx, a.client.free, bytes); err != nil {
 		return err
@@ -95,12 +100,35 @@ func (a *Account) acquire(ctx context.Context, free *semaphore.Weighted, bytes i
 	return a.m.full
 }
 
+// TryHold is Hold without waiting: it reports whether there were so many bytes.
+func (a *Account) TryHold(bytes int64) bool {
+	switch {
+	case a == nil || bytes <= 0:
+		return true
+	case a.held+bytes > a.m.size/2:
+		return false
+	case a.client == nil:
+		a.client = a.m.enter(a.name)
+	}
+	if !a.client.free.TryAcquire(bytes) {
+		return false
+	}
+	if !a.m.free.TryAcquire(bytes) {
+		a.client.free.Release(bytes)
+		return false
+	}
+	a.held += bytes
+	return true
+}
+
 // Release gives back bytes that were held, before the account is closed.
 func (a *Account) Release(bytes int64) {
 	if a == nil || bytes <= 0 {
 		return
 	}
-	bytes = min(bytes, a.held)
+	if bytes = min(bytes, a.held); bytes == 0 {
+		return
+	}
 	a.held -= bytes
 	a.m.free.Release(bytes)
 	a.client.free.Release(bytes)
@@ -108,7 +136,7 @@ func (a *Account) Release(bytes int64) {
 
 // Close gives everything back. Nothing is held afterwards.
 func (a *Account) Close() {
-	if a == nil {
+	if a == nil || a.client == nil {
 		return
 	}
 	a.Release(a.held)
@@ -117,6 +145,7 @@ func (a *Account) Close() {
 	if a.client.accounts--; a.client.accounts == 0 {
 		delete(a.m.clients, a.name)
 	}
+	a.client = nil
 }
 
 type accountKey struct{}
@@ -128,6 +157,9 @@ func WithAccount(ctx context.Context, a *Account) context.Context {
 
 // Hold takes bytes from the account of the request that a context belongs to, if it has one.
 func Hold(ctx context.Context, bytes int64) error { return accountOf(ctx).Hold(ctx, bytes) }
+
+// TryHold is [Hold] without waiting.
+func TryHold(ctx context.Context, bytes int64) bool { return accountOf(ctx).TryHold(bytes) }
 
 // Release gives back bytes that [Hold] has taken.
 func Release(ctx context.Context, bytes int64) { accountOf(ctx).Release(bytes) }
