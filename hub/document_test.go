@@ -306,7 +306,11 @@ func TestPackedAttachments(t *testing.T) {
 	s := start(t, Config{})
 	s.json("PUT", "/db", "", nil)
 	for _, n := range []int{1, 100_000} {
-		text := strings.Repeat("lorem ipsum ", n)
+		var long strings.Builder
+		for i := range n {
+			fmt.Fprintf(&long, "lorem %d ", i*i)
+		}
+		text := long.String()
 		var gz bytes.Buffer
 		z := gzip.NewWriter(&gz)
 		z.Write([]byte(text))

@@ -113,9 +113,11 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	if h.service, err = serviceOf(ctx, &c); err != nil {
 		return nil, err
 	}
+	limits := c.Limits
+	limits.Memory = h.service.quotas.memory()
 	h.api = couchhttp.NewServer(couchhttp.ServerOptions{
 		Store: h.service.store(&guardedStore{c.Store, h}), UUID: c.UUID, Release: c.Release, Authorize: h.guard,
-		Limits: c.Limits, Logger: c.Logger, TempDir: c.TempDir,
+		Limits: limits, Client: func(r *http.Request) string { return callerOf(r.Context()).client }, Logger: c.Logger, TempDir: c.TempDir,
 		Varies: func(db string) bool { return h.service.hubs[db] != nil },
 	})
 	h.metrics = h.newMetrics()

@@ -3,12 +3,12 @@ package hub
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -26,7 +26,7 @@ type Quotas struct {
 	Feeds      int           // waiting changes feeds: 200
 	AllFeeds   int           // waiting changes feeds of all clients, administrators included: 50,000
 	Databases  int           // on the server, whoever makes them: no limit
-	Memory     int64         // bytes of request bodies held at a time for all clients: 512 MiB
+	Memory     int64         // bytes held at a time for the requests of all clients, half of them for one: see [couchhttp.Limits]. 512 MiB
 	Upload     time.Duration // that a request body may take besides a second for each KiB: 1 minute
 }
 
@@ -50,9 +50,7 @@ func or[T comparable](v *T, byDefault T) {
 
 // A limiter counts what clients do.
 type limiter struct {
-	q      Quotas
-	body   int64 // bytes that a compressed body may become
-	memory *semaphore.Weighted
+	q Quotas
 
 	mu      sync.Mutex
 	clients map[string]*usage
@@ -67,14 +65,17 @@ type usage struct {
 	seen                         time.Time
 }
 
-func newLimiter(q Quotas, body int64) *limiter {
+func newLimiter(q Quotas) *limiter {
 	q.setDefaults()
-	or(&body, 64<<20)
-	l := &limiter{q: q, body: body, clients: map[string]*usage{}}
-	if q.Memory > 0 {
-		l.memory = semaphore.NewWeighted(max(q.Memory, body))
+	return &limiter{q: q, clients: map[string]*usage{}}
+}
+
+// memory is what the API may hold for requests.
+func (l *limiter) memory() int64 {
+	if l.q.Memory < 0 {
+		return math.MaxInt64
 	}
-	return l
+	return l.q.Memory
 }
 
 func newRate(perSecond float64, seconds float64) *rate.Limiter {
@@ -216,9 +217,7 @@ func (h *Hub) limited(next http.Handler) http.Handler {
 		}
 		defer leave()
 		if r.Body != nil && r.Body != http.NoBody {
-			u := h.service.quotas.upload(w, r)
-			defer u.done()
-			r.Body = u
+			r.Body = h.service.quotas.upload(w, r)
 		}
 		next.ServeHTTP(w, r)
 	})

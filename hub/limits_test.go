@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -131,48 +130,10 @@ func TestSlowUploadIsCut(t *testing.T) {
 	}
 }
 
-// Memory for bodies is held back from those who come when it is used up.
-func TestBodiesInMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(Quotas{Memory: 4 << 20}, 4<<20)
-		body := func(contentType string) *upload {
-			r := httptest.NewRequestWithContext(t.Context(), "PUT", "/db/doc", io.LimitReader(zeros{}, 3<<20))
-			r.Header.Set("Content-Type", contentType)
-			return l.upload(httptest.NewRecorder(), r)
-		}
-		first, second, stream := body("application/json"), body("application/json"), body("multipart/related")
-		if n, err := io.Copy(io.Discard, first); n != 3<<20 || err != nil {
-			t.Fatal(n, err)
-		}
-		if n, err := io.Copy(io.Discard, stream); n != 3<<20 || err != nil {
-			t.Error(n, err)
-		}
-		begun := time.Now()
-		_, err := io.Copy(io.Discard, second)
-		if couch.AsError(err).Status != 429 || couch.RetryAfter(err) == 0 || time.Since(begun) != memoryWait {
-			t.Errorf("%v after %v", err, time.Since(begun))
-		}
-		first.done()
-		second.done()
-		third := body("application/json")
-		if n, err := io.Copy(io.Discard, third); n != 3<<20 || err != nil {
-			t.Error(n, err)
-		}
-		third.done()
-		if !l.memory.TryAcquire(4 << 20) {
-			t.Error("memory is still held")
-		}
-	})
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
 // Who does nothing for a while is forgotten.
 func TestIdleClientsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(Quotas{}, 0)
+		l := newLimiter(Quotas{})
 		for i := range 100 {
 			leave, err := l.enter(&caller{client: fmt.Sprint("address ", i)}, i == 7)
 			if err != nil {
@@ -195,7 +156,7 @@ func TestIdleClientsAreForgotten(t *testing.T) {
 }
 
 func TestRetryAfterOfOneSignal(t *testing.T) {
-	l := newLimiter(Quotas{Signals: .01}, 0)
+	l := newLimiter(Quotas{Signals: .01})
 	c := caller{client: "user ann"}
 	if err := l.signal(&c); err != nil {
 		t.Fatal(err)

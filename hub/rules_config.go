@@ -98,7 +98,7 @@ type service struct {
 // serviceOf checks the configuration, makes the hub databases and starts the
 // sweepers, which end with [Hub.Close].
 func serviceOf(ctx context.Context, c *Config) (*service, error) {
-	s := &service{hubs: map[string]*hubDatabase{}, quotas: newLimiter(c.Service.Quotas, c.Limits.Body), every: c.Service.SweepEvery}
+	s := &service{hubs: map[string]*hubDatabase{}, quotas: newLimiter(c.Service.Quotas), every: c.Service.SweepEvery}
 	if s.every <= 0 {
 		s.every = sweepEvery
 	}

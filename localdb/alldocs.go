@@ -119,14 +119,19 @@ func (d *database) rowsInOrder(ctx context.Context, o couch.AllDocsOptions, fn f
 		p.from, p.to, p.afterFrom, p.beforeTo = o.EndKey, o.StartKey, o.ExclusiveEnd, false
 	}
 	for p.left > 0 {
-		page, more, err := d.pageOfRows(ctx, &p, o)
+		var more bool
+		page, free, err := readPage(ctx, d.view, rowDoc, func(c *sqlite.Conn) (page []couch.Row, err error) {
+			page, more, err = d.pageOfRows(c, &p, o)
+			return page, err
+		})
 		if err != nil {
 			return err
 		}
-		for i := range page {
-			if err := fn(&page[i]); err != nil {
-				return err
-			}
+		for i := 0; i < len(page) && err == nil; i++ {
+			err = fn(&page[i])
+		}
+		if free(); err != nil {
+			return err
 		}
 		if !more {
 			return nil
@@ -138,37 +143,32 @@ func (d *database) rowsInOrder(ctx context.Context, o couch.AllDocsOptions, fn f
 	return nil
 }
 
+func rowDoc(r *couch.Row) *couch.Doc { return r.Doc }
+
 // pageOfRows reads one page and tells whether there may be another.
-func (d *database) pageOfRows(ctx context.Context, p *span, o couch.AllDocsOptions) (page []couch.Row, more bool, err error) {
-	err = d.view(ctx, func(c *sqlite.Conn) error {
-		page, more = make([]couch.Row, 0, min(p.left, pageRows)), false
-		s := p.statement(c)
-		defer s.Reset()
-		for size := 0; ; {
-			if size >= pageBytes {
-				more = true
-				return nil
-			}
-			found, err := s.Step()
-			if err != nil || !found {
-				more = len(page) == pageRows
-				return err
-			}
-			var r row
-			if err := r.read(s, 1, o.IncludeDocs && o.Conflicts); err != nil {
-				return err
-			}
-			item := couch.Row{ID: s.Text(0), Rev: r.winner.Rev()}
-			if o.IncludeDocs {
-				if item.Doc, err = d.readDoc(c, item.ID, &r, couch.GetOptions{Conflicts: o.Conflicts, Attachments: o.Attachments}); err != nil {
-					return err
-				}
-				size += docSize(item.Doc)
-			}
-			page = append(page, item)
+func (d *database) pageOfRows(c *sqlite.Conn, p *span, o couch.AllDocsOptions) (page []couch.Row, more bool, err error) {
+	page = make([]couch.Row, 0, min(p.left, pageRows))
+	s := p.statement(c)
+	defer s.Reset()
+	for size := 0; size < pageBytes; {
+		found, err := s.Step()
+		if err != nil || !found {
+			return page, len(page) == pageRows, err
 		}
-	})
-	return page, more, err
+		var r row
+		if err := r.read(s, 1, o.IncludeDocs && o.Conflicts); err != nil {
+			return nil, false, err
+		}
+		item := couch.Row{ID: s.Text(0), Rev: r.winner.Rev()}
+		if o.IncludeDocs {
+			if item.Doc, err = d.readDoc(c, item.ID, &r, couch.GetOptions{Conflicts: o.Conflicts, Attachments: o.Attachments}); err != nil {
+				return nil, false, err
+			}
+			size += docSize(item.Doc)
+		}
+		page = append(page, item)
+	}
+	return page, true, nil
 }
 
 func (d *database) rowsByKeys(ctx context.Context, o couch.AllDocsOptions, fn func(*couch.Row) error) error {
@@ -182,25 +182,26 @@ func (d *database) rowsByKeys(ctx context.Context, o couch.AllDocsOptions, fn fu
 	keys = keys[min(o.Skip, len(keys)):]
 	keys = keys[:min(limitOf(o), len(keys))]
 	for len(keys) > 0 {
-		page := make([]couch.Row, 0, min(len(keys), pageRows))
-		err := d.view(ctx, func(c *sqlite.Conn) error {
+		page, free, err := readPage(ctx, d.view, rowDoc, func(c *sqlite.Conn) ([]couch.Row, error) {
+			page := make([]couch.Row, 0, min(len(keys), pageRows))
 			for size := 0; len(page) < cap(page) && size < pageBytes; {
 				item, err := d.rowByKey(c, keys[len(page)], o)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				size += docSize(item.Doc)
 				page = append(page, item)
 			}
-			return nil
+			return page, nil
 		})
 		if err != nil {
 			return err
 		}
-		for i := range page {
-			if err := fn(&page[i]); err != nil {
-				return err
-			}
+		for i := 0; i < len(page) && err == nil; i++ {
+			err = fn(&page[i])
+		}
+		if free(); err != nil {
+			return err
 		}
 		keys = keys[len(page):]
 	}

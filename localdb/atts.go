@@ -58,9 +58,14 @@ func (d *database) addAttachments(c *sqlite.Conn, doc *couch.Doc, stored []byte,
 	}
 	since := knownSince(t, node, o.AttsSince)
 	doc.Attachments = make([]couch.Attachment, len(atts))
+	var read int64
 	for i, a := range atts {
 		doc.Attachments[i] = couch.Attachment{Name: a.Name, ContentType: a.Type, Digest: a.digest(), Sum: string(a.SHA256), Length: a.Length, RevPos: a.RevPos}
 		if !o.Attachments || a.RevPos <= since || o.MaxInlineSize > 0 && a.Length > o.MaxInlineSize {
+			continue
+		}
+		if read += a.Length; read > inlineAtOnce {
+			doc.Attachments[i].Open = d.later(a.SHA256)
 			continue
 		}
 		data, open, err := d.content(c, a.SHA256)
@@ -70,6 +75,25 @@ func (d *database) addAttachments(c *sqlite.Conn, doc *couch.Doc, stored []byte,
 		doc.Attachments[i].Data, doc.Attachments[i].Open = data, open
 	}
 	return nil
+}
+
+// inlineAtOnce is how many bytes of a document's attachments are read with it; the others when they are asked for.
+const inlineAtOnce = 1 << 20
+
+// later opens content when it is asked for.
+func (d *database) later(sum []byte) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (r io.ReadCloser, err error) {
+		var data []byte
+		var open func(context.Context) (io.ReadCloser, error)
+		err = d.view(ctx, func(c *sqlite.Conn) error {
+			data, open, err = d.content(c, sum)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return from(data, open, 0)(ctx)
+	}
 }
 
 // knownSince is the newest generation among revs that are the node or its ancestors.

@@ -48,7 +48,7 @@ func (d *database) Changes(ctx context.Context, o couch.ChangesOptions, fn func(
 	}
 	if o.Selector != nil {
 		var err error
-		if f.selector, err = mango.Compile(o.Selector); err != nil {
+		if f.selector, err = mango.Compile(ctx, o.Selector); err != nil {
 			return couch.ChangesResult{}, err
 		}
 	}
@@ -123,25 +123,25 @@ func (f *feed) follow(ctx context.Context, rung <-chan struct{}) error {
 func (f *feed) round(ctx context.Context, end int64) error {
 	next := f.scan
 	if f.o.DocIDs != nil {
-		page, err := f.byIDs(ctx, end)
+		places, err := f.byIDs(ctx, end)
 		if err != nil {
 			return err
 		}
-		next = func(context.Context, int64) ([]found, bool, error) { return page, false, nil }
+		next = func(c *sqlite.Conn, end int64) ([]found, bool, error) { return f.at(c, places, end) }
 	}
-	for more := true; more; {
-		var page []found
-		var err error
-		if page, more, err = next(ctx, end); err != nil {
+	for more := f.o.DocIDs != nil || f.o.Descending || f.last < end; more; {
+		page, free, err := readPage(ctx, f.d.view, func(c *found) *couch.Doc { return c.doc }, func(c *sqlite.Conn) (page []found, err error) {
+			page, more, err = next(c, end)
+			return page, err
+		})
+		if err != nil {
 			return err
 		}
-		for i := range page {
-			if err := f.send(&page[i]); err != nil {
-				return err
-			}
-			if f.left == 0 {
-				return nil
-			}
+		for i := 0; i < len(page) && err == nil && f.left > 0; i++ {
+			err = f.send(ctx, &page[i])
+		}
+		if free(); err != nil || f.left == 0 {
+			return err
 		}
 	}
 	if !f.o.Descending {
@@ -151,11 +151,11 @@ func (f *feed) round(ctx context.Context, end int64) error {
 }
 
 // send hands one change on, if it passes the selector.
-func (f *feed) send(c *found) error {
+func (f *feed) send(ctx context.Context, c *found) error {
 	pass := true
 	if f.selector != nil {
 		var err error
-		if pass, err = f.selector.Match(c.doc); err != nil {
+		if pass, err = f.selector.Match(ctx, c.doc); err != nil {
 			return err
 		}
 	}
@@ -180,53 +180,53 @@ const (
 )
 
 // scan reads the page after f.last and tells whether there may be another.
-func (f *feed) scan(ctx context.Context, end int64) (page []found, more bool, err error) {
+func (f *feed) scan(c *sqlite.Conn, end int64) (page []found, more bool, err error) {
 	if !f.o.Descending && f.last >= end {
 		return nil, false, nil
 	}
-	err = f.d.view(ctx, func(c *sqlite.Conn) error {
-		rows := pageRows
-		if f.selector == nil {
-			rows = min(rows, f.left)
+	rows := pageRows
+	if f.selector == nil {
+		rows = min(rows, f.left)
+	}
+	page = make([]found, 0, min(rows, 64))
+	s := c.Prepare(selectUp)
+	if f.o.Descending {
+		s = c.Prepare(selectDown)
+	}
+	defer s.Reset()
+	s.BindInt(1, f.last)
+	s.BindInt(2, end)
+	s.BindInt(3, int64(rows))
+	for size := 0; size < pageBytes; {
+		ok, err := s.Step()
+		if err != nil || !ok {
+			return page, len(page) == rows, err
 		}
-		page, more = make([]found, 0, min(rows, 64)), false
-		s := c.Prepare(selectUp)
-		if f.o.Descending {
-			s = c.Prepare(selectDown)
+		var r row
+		if err := r.read(s, 1, s.Int(3)&flagBranched != 0); err != nil {
+			return nil, false, err
 		}
-		defer s.Reset()
-		s.BindInt(1, f.last)
-		s.BindInt(2, end)
-		s.BindInt(3, int64(rows))
-		for size := 0; size < pageBytes; {
-			ok, err := s.Step()
-			if err != nil || !ok {
-				more = len(page) == rows
-				return err
-			}
-			var r row
-			if err := r.read(s, 1, s.Int(3)&flagBranched != 0); err != nil {
-				return err
-			}
-			change, err := f.found(c, s.Text(0), &r)
-			if err != nil {
-				return err
-			}
-			size += docSize(change.doc)
-			page = append(page, change)
+		change, err := f.found(c, s.Text(0), &r)
+		if err != nil {
+			return nil, false, err
 		}
-		more = true
-		return nil
-	})
-	return page, more, err
+		size += docSize(change.doc)
+		page = append(page, change)
+	}
+	return page, true, nil
 }
 
-// byIDs looks single documents up.
-func (f *feed) byIDs(ctx context.Context, end int64) ([]found, error) {
+// A place is where a document is in the order of changes.
+type place struct {
+	seq int64
+	id  string
+}
+
+// byIDs finds the places of single documents, in the feed's order.
+func (f *feed) byIDs(ctx context.Context, end int64) (all []place, err error) {
 	ids := slices.Clone(f.o.DocIDs)
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	var all []found
 	for part := range slices.Chunk(ids, pageRows) {
 		err := f.d.view(ctx, func(c *sqlite.Conn) error {
 			for _, id := range part {
@@ -234,14 +234,9 @@ func (f *feed) byIDs(ctx context.Context, end int64) ([]found, error) {
 				if err != nil {
 					return err
 				}
-				if r == nil || !f.o.Descending && (r.seq <= f.last || r.seq > end) {
-					continue
+				if r != nil && f.within(r, end) {
+					all = append(all, place{r.seq, id})
 				}
-				change, err := f.found(c, id, r)
-				if err != nil {
-					return err
-				}
-				all = append(all, change)
 			}
 			return nil
 		})
@@ -249,13 +244,45 @@ func (f *feed) byIDs(ctx context.Context, end int64) ([]found, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(all, func(a, b found) int {
+	slices.SortFunc(all, func(a, b place) int {
 		if f.o.Descending {
 			a, b = b, a
 		}
 		return cmp.Compare(a.seq, b.seq)
 	})
 	return all, nil
+}
+
+// within reports whether a row is still to be handed on.
+func (f *feed) within(r *row, end int64) bool {
+	if f.o.Descending {
+		return r.seq < f.last
+	}
+	return r.seq > f.last && r.seq <= end
+}
+
+// at reads a page of places, those after f.last, and tells whether there may be another. A
+// document that has been written since is not there any more, as in a scan.
+func (f *feed) at(c *sqlite.Conn, places []place, end int64) (page []found, more bool, err error) {
+	for size := 0; len(places) > 0 && len(page) < pageRows && size < pageBytes; places = places[1:] {
+		if p := places[0]; !f.o.Descending && p.seq <= f.last || f.o.Descending && p.seq >= f.last {
+			continue
+		}
+		r, err := findRow(c, places[0].id)
+		if err != nil {
+			return nil, false, err
+		}
+		if r == nil || !f.within(r, end) {
+			continue
+		}
+		change, err := f.found(c, places[0].id, r)
+		if err != nil {
+			return nil, false, err
+		}
+		size += docSize(change.doc)
+		page = append(page, change)
+	}
+	return page, len(places) > 0, nil
 }
 
 // found makes a change of a row.

@@ -19,22 +19,24 @@ const (
 
 // Get implements [couch.DB].
 func (d *database) Get(ctx context.Context, id string, o couch.GetOptions) (*couch.Doc, error) {
-	var doc *couch.Doc
-	err := d.peek(ctx, func(c *sqlite.Conn) error {
+	docs, _, err := readPage(ctx, d.peek, func(doc **couch.Doc) *couch.Doc { return *doc }, func(c *sqlite.Conn) ([]*couch.Doc, error) {
 		r, err := findRow(c, id)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if r == nil {
-			return couch.NotFound("missing")
+			return nil, couch.NotFound("missing")
 		}
 		if o.Rev.IsZero() && r.deleted() {
-			return couch.NotFound("deleted")
+			return nil, couch.NotFound("deleted")
 		}
-		doc, err = d.readDoc(c, id, r, o)
-		return err
+		doc, err := d.readDoc(c, id, r, o)
+		return []*couch.Doc{doc}, err
 	})
-	return doc, err
+	if err != nil {
+		return nil, err
+	}
+	return docs[0], nil // held until the request has been answered
 }
 
 // readDoc reads the revision that o names: o.Rev (with o.Latest its best leaf), or the winner.
@@ -149,35 +151,36 @@ func conflicts(t revtree.Tree, except int) (live, deleted []couch.Rev) {
 
 // BulkGet implements [couch.Source].
 func (d *database) BulkGet(ctx context.Context, refs []couch.DocRef, o couch.GetOptions, fn func(couch.BulkGetResult) error) error {
-	var page []couch.BulkGetResult
 	for len(refs) > 0 {
-		n := 0
-		page = page[:0]
-		err := d.view(ctx, func(c *sqlite.Conn) error {
+		var n int
+		page, free, err := readPage(ctx, d.view, bulkGetDoc, func(c *sqlite.Conn) (page []couch.BulkGetResult, err error) {
+			n = 0
 			for size := 0; n < len(refs) && n < pageRows && size < pageBytes; n++ {
 				from := len(page)
-				var err error
 				if page, err = d.readRef(c, refs[n], o, page); err != nil {
-					return err
+					return nil, err
 				}
 				for _, result := range page[from:] {
 					size += docSize(result.Doc)
 				}
 			}
-			return nil
+			return page, nil
 		})
 		if err != nil {
 			return err
 		}
-		for _, result := range page {
-			if err := fn(result); err != nil {
-				return err
-			}
+		for i := 0; i < len(page) && err == nil; i++ {
+			err = fn(page[i])
+		}
+		if free(); err != nil {
+			return err
 		}
 		refs = refs[n:]
 	}
 	return nil
 }
+
+func bulkGetDoc(r *couch.BulkGetResult) *couch.Doc { return r.Doc }
 
 // docSize is about the memory a document holds.
 func docSize(doc *couch.Doc) int {

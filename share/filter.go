@@ -40,7 +40,7 @@ func newLimits(selector json.RawMessage, ids []string) (*limits, error) {
 	}
 	var err error
 	if selector != nil {
-		l.selector, err = mango.Compile(selector)
+		l.selector, err = mango.Compile(context.Background(), selector)
 	}
 	return l, err
 }
@@ -49,6 +49,16 @@ func newLimits(selector json.RawMessage, ids []string) (*limits, error) {
 func (l *limits) has(id string) bool {
 	_, ok := l.ids[id]
 	return ok || l.ids == nil
+}
+
+// fits reports whether a revision matches the selector. One on which that takes too
+// much work does not: a document that cannot be judged is not shown.
+func (l *limits) fits(ctx context.Context, d *couch.Doc) (bool, error) {
+	ok, err := l.selector.Match(ctx, d)
+	if errors.Is(err, mango.ErrWork) {
+		err = nil
+	}
+	return ok, err
 }
 
 // A filtered is a database of which only a part is seen, in every way there is
@@ -90,7 +100,7 @@ func (f *filtered) show(ctx context.Context, d *couch.Doc) (*couch.Doc, error) {
 	if f.selector == nil {
 		return d, nil
 	}
-	fits, err := f.selector.Match(d)
+	fits, err := f.fits(ctx, d)
 	switch {
 	case err != nil || !d.Deleted && !fits:
 		return nil, err
@@ -111,7 +121,7 @@ func (f *filtered) showTombstone(ctx context.Context, d *couch.Doc, fits bool) (
 		}
 		return nil, nil
 	}
-	if ok, err := f.selector.Match(before); !ok || err != nil {
+	if ok, err := f.fits(ctx, before); !ok || err != nil {
 		return nil, err
 	}
 	if fits {

@@ -20,7 +20,7 @@ func (f *filtered) Changes(ctx context.Context, o couch.ChangesOptions, fn func(
 	feed := &filteredFeed{f: f, o: o, fn: fn}
 	if o.Selector != nil {
 		var err error
-		if feed.selector, err = mango.Compile(o.Selector); err != nil {
+		if feed.selector, err = mango.Compile(ctx, o.Selector); err != nil {
 			return couch.ChangesResult{}, err
 		}
 	}
@@ -174,7 +174,7 @@ func (w *filteredFeed) see(ctx context.Context, c *couch.Change) (*couch.Change,
 		if c.Doc == nil {
 			return nil, nil
 		}
-		if ok, err := w.selector.Match(c.Doc); !ok {
+		if ok, err := w.selector.Match(ctx, c.Doc); !ok {
 			return nil, err
 		}
 	}

@@ -122,7 +122,7 @@ func (f *filtered) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Writ
 		return nil, err
 	}
 	return writeSome(ctx, f.db, docs, o, func(d *couch.Doc) (*couch.Doc, *couch.Error) {
-		return f.writable(d, have[d.ID], o)
+		return f.writable(ctx, d, have[d.ID], o)
 	})
 }
 
@@ -193,7 +193,7 @@ func (f *filtered) present(ctx context.Context, docs []*couch.Doc) (map[string]*
 }
 
 // writable decides on one document and returns what is written.
-func (f *filtered) writable(d *couch.Doc, have *present, o couch.WriteOptions) (*couch.Doc, *couch.Error) {
+func (f *filtered) writable(ctx context.Context, d *couch.Doc, have *present, o couch.WriteOptions) (*couch.Doc, *couch.Error) {
 	if !f.has(d.ID) {
 		return nil, errOutside
 	}
@@ -203,7 +203,7 @@ func (f *filtered) writable(d *couch.Doc, have *present, o couch.WriteOptions) (
 	if have == nil {
 		have = &present{}
 	}
-	fits, err := f.selector.Match(d)
+	fits, err := f.fits(ctx, d)
 	switch {
 	case err != nil:
 		return nil, couch.AsError(err)

@@ -137,7 +137,7 @@ func (s *Share) guard(ctx context.Context, db couch.DB) error {
 	s.ledger, s.refused = newLedger(db, s.id, s.log), &refusedWrites{}
 	s.api = couchhttp.NewServer(couchhttp.ServerOptions{
 		Store: oneStore{s.dbName, &view{db: s.db, access: s.access, owner: db, onWrite: o.OnWrite, onRefused: s.noteRefused, ledger: s.ledger}},
-		UUID:  s.id, Authorize: s.authorize, Logger: s.log,
+		UUID:  s.id, Authorize: s.authorize, Logger: s.log, Client: peerOfRequest,
 		Limits: couchhttp.Limits{Body: o.Limits.Body, Document: o.Limits.Document, Attachment: o.Limits.Attachment},
 	})
 	return nil

@@ -53,6 +53,12 @@ func PeerFromContext(ctx context.Context) (peer string, ok bool) {
 	return s.peer, true
 }
 
+// peerOfRequest names who makes a request.
+func peerOfRequest(r *http.Request) string {
+	peer, _ := PeerFromContext(r.Context())
+	return peer
+}
+
 func newServer(ctx context.Context, t Transport, address string, log *slog.Logger) *server {
 	s := &server{transport: t, address: address, log: log, shares: map[string]*Share{}, conns: map[net.Conn]*stream{}}
 	s.http = &http.Server{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,7 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	limitMemory(m.Getenv, config.Service.Quotas.Memory)
 	m.announce(ln.Addr())
 	defer runtime.KeepAlive(ballast())
 	return h.Serve(ctx, ln)
@@ -78,6 +80,17 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 // ballast is memory that is never touched, so that it costs none. The collector
 // runs when the heap has doubled; a hub that has little alive would spend a quarter of its time on it.
 func ballast() []byte { return make([]byte, 32<<20) }
+
+// atRest is the memory that a hub takes for nobody in particular: the ballast, the databases' caches.
+const atRest = 64 << 20
+
+// limitMemory makes the collector run more often before garbage adds much to what
+// requests may hold, unless the environment says how.
+func limitMemory(getenv func(string) string, requests int64) {
+	if requests > 0 && getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(requests + atRest)
+	}
+}
 
 // spareThreads lets two more threads run Go than there are processors, unless the
 // environment says how many: a database's writer and its checkpointer are mostly in

@@ -55,7 +55,7 @@ func (f *serviceFlags) register(fl *pflag.FlagSet) {
 	fl.IntVar(&f.quotas.Feeds, "limit-feeds", 200, "waiting changes feeds of one user or address")
 	fl.IntVar(&f.quotas.AllFeeds, "limit-all-feeds", 50_000, "waiting changes feeds of all")
 	fl.IntVar(&f.quotas.Databases, "limit-databases", -1, "databases on the server")
-	fl.Int64Var(&f.quotas.Memory, "limit-memory", 512<<20, "bytes of request bodies held at a time")
+	fl.Int64Var(&f.quotas.Memory, "limit-memory", 512<<20, "bytes held at a time for requests: their bodies, what is read from them, and queries")
 	fl.DurationVar(&f.quotas.Upload, "limit-upload", time.Minute, "time that a request body may take besides a second for each KiB")
 	fl.Int64Var(&f.limits.Document, "max-document-size", 8_000_000, "bytes of one document")
 	fl.Int64Var(&f.limits.Body, "max-body-size", 64<<20, "bytes of one request body that is JSON")

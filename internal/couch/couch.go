@@ -125,6 +125,9 @@ type Seq string
 // Now is the update sequence of the moment a call is made.
 const Now Seq = "now"
 
+// MaxQuery is how many bytes of JSON a query or selector may have.
+const MaxQuery = 1 << 20
+
 // UnmarshalJSON reads a string (CouchDB 2 and later) or a number (CouchDB 1, PouchDB Server).
 func (s *Seq) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {

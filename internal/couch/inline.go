@@ -44,32 +44,31 @@ var ErrEncoding = &Error{415, "bad_content_type", "Only gzip and identity conten
 
 func badInline(name string) *Error { return BadRequest("Invalid attachment data for " + name) }
 
-// maxUnpacked is how many times its size inline content may grow: a document of little size
-// must not fill the disk.
-const maxUnpacked = 100
-
 func unpack(name string, data []byte) (io.ReadCloser, error) {
-	z, err := gzip.NewReader(bytes.NewReader(data))
+	u := &Unpacking{Free: FreeBody}
+	z, err := gzip.NewReader(u.Packed(bytes.NewReader(data)))
 	if err != nil {
 		return nil, badInline(name)
 	}
-	return &unpacked{z, name, max(1<<16, int64(len(data))*maxUnpacked)}, nil
+	return &unpacked{u.Unpacked(z), name}, nil
 }
 
 // unpacked is inline content being unpacked.
 type unpacked struct {
-	*gzip.Reader
+	io.Reader
 	name string
-	left int64
 }
 
 func (u *unpacked) Read(p []byte) (int, error) {
 	n, err := u.Reader.Read(p)
-	if u.left -= int64(n); u.left < 0 {
-		return n, TooLarge("attachment_too_large", u.name)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, ErrInflated):
+		err = TooLarge("attachment_too_large", u.name)
+	case err != nil && !errors.Is(err, io.EOF):
 		err = badInline(u.name)
 	}
 	return n, err
 }
+
+// Close implements [io.Closer]: nothing is held.
+func (u *unpacked) Close() error { return nil }

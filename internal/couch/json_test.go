@@ -126,7 +126,7 @@ func TestInlineGzip(t *testing.T) {
 		{packText(t, ""), ""},
 		{packText(t, "hello")[:20], "bad_request: Invalid attachment data for a"},
 		{[]byte("hello"), "bad_request: Invalid attachment data for a"},
-		{packText(t, strings.Repeat("a", 1<<20)), "attachment_too_large: a"},
+		{packText(t, strings.Repeat("a", 4<<20)), "attachment_too_large: a"},
 	} {
 		d, err := ParseDoc(fmt.Appendf(nil, `{"_attachments":{"a":{"encoding":"gzip","digest":"md5-x","length":9,"data":"%s"}}}`, base64.StdEncoding.EncodeToString(tt.data)))
 		if err != nil {

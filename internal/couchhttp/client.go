@@ -181,7 +181,21 @@ func cause(ctx context.Context, err error) error {
 }
 
 // send sends r. The caller closes the body of the response, whose status is below 400.
+// A body that is refused because it has been packed too well is sent as it is.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	if r.body == nil {
+		return c.sendOnce(ctx, r, false)
+	}
+	defer r.body.release()
+	resp, err := c.sendOnce(ctx, r, c.o.Compress && c.takesZstd.Load())
+	if r.body.zstd && errors.Is(err, errTooLarge) {
+		r.body.unpack()
+		return c.sendOnce(ctx, r, false)
+	}
+	return resp, err
+}
+
+func (c *Client) sendOnce(ctx context.Context, r request, compress bool) (*http.Response, error) {
 	target := c.base + r.path
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
@@ -200,8 +214,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		req.Header.Set("Accept-Encoding", "zstd, gzip")
 	}
 	if r.body != nil {
-		defer r.body.release()
-		r.body.attach(req, c.o.Compress && c.takesZstd.Load())
+		r.body.attach(req, compress)
 	}
 	if r.repeat {
 		req.Header["X-Idempotency-Key"] = nil // net/http: replayable, and not sent

@@ -16,9 +16,10 @@ import (
 // A payload is a request body in a pooled buffer. net/http may still read a
 // body after the response is there, so uses are counted: the last one returns it.
 type payload struct {
-	buf  []byte
-	zstd bool
-	uses atomic.Int32
+	buf   []byte
+	plain []byte // what buf was before it was packed
+	zstd  bool
+	uses  atomic.Int32
 }
 
 const (
@@ -31,13 +32,13 @@ var payloads = sync.Pool{New: func() any { return new(payload) }}
 // newPayload returns an empty one, which [Client.send] releases.
 func newPayload() *payload {
 	p := payloads.Get().(*payload)
-	p.buf, p.zstd = p.buf[:0], false
+	p.buf, p.plain, p.zstd = p.buf[:0], p.plain[:0], false
 	p.uses.Store(1)
 	return p
 }
 
 func (p *payload) release() {
-	if p.uses.Add(-1) == 0 && cap(p.buf) <= poolUpTo {
+	if p.uses.Add(-1) == 0 && cap(p.buf)+cap(p.plain) <= poolUpTo {
 		payloads.Put(p)
 	}
 }
@@ -63,13 +64,14 @@ func (p *payload) attach(req *http.Request, compress bool) {
 }
 
 func (p *payload) compress() {
-	other := payloads.Get().(*payload)
-	packed := zstdEncoder().EncodeAll(p.buf, other.buf[:0])
-	p.buf, other.buf = packed, p.buf
+	p.buf, p.plain = zstdEncoder().EncodeAll(p.buf, p.plain[:0]), p.buf
 	p.zstd = true
-	if cap(other.buf) <= poolUpTo {
-		payloads.Put(other)
-	}
+}
+
+// unpack undoes compress.
+func (p *payload) unpack() {
+	p.buf, p.plain = p.plain, p.buf
+	p.zstd = false
 }
 
 // A payloadReader gives a payload in pieces (it hides WriteTo), so that a watchdog sees it go.
@@ -114,26 +116,33 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 	return e
 })
 
-// decompress replaces the body of resp by its decoded form.
+// decompress replaces the body of resp by its decoded form, which may be [couch.MaxRatio]
+// times as long: a server is a stranger too. An answer that was to be packed has the length of a row free.
 func decompress(resp *http.Response) error {
-	switch strings.ToLower(resp.Header.Get("Content-Encoding")) {
+	coding := strings.ToLower(resp.Header.Get("Content-Encoding"))
+	u := &couch.Unpacking{Free: couch.FreeBody}
+	if strings.Contains(resp.Request.Header.Get("Accept-Encoding"), coding) {
+		u.Free = couch.FreeAnswer
+	}
+	packed := u.Packed(resp.Body)
+	switch coding {
 	case "", "identity":
 		return nil
 	case "zstd":
 		d := zstdDecoders.Get().(*zstd.Decoder)
-		if err := d.Reset(resp.Body); err != nil {
+		if err := d.Reset(packed); err != nil {
 			return err
 		}
-		resp.Body = &decodedBody{Reader: d, under: resp.Body, done: func() {
+		resp.Body = &decodedBody{Reader: u.Unpacked(d), under: resp.Body, done: func() {
 			_ = d.Reset(nil)
 			zstdDecoders.Put(d)
 		}}
 	case "gzip", "x-gzip":
-		d, err := gzip.NewReader(resp.Body)
+		d, err := gzip.NewReader(packed)
 		if err != nil {
 			return err
 		}
-		resp.Body = &decodedBody{Reader: d, under: resp.Body, done: func() {}}
+		resp.Body = &decodedBody{Reader: u.Unpacked(d), under: resp.Body, done: func() {}}
 	default:
 		return &couch.Error{Status: 415, Code: "bad_content_type", Reason: "The answer has an unknown Content-Encoding."}
 	}

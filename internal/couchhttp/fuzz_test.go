@@ -11,8 +11,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // wrongInput fails the test unless err is the client's fault.
@@ -107,8 +109,10 @@ func FuzzMultipart(f *testing.F) {
 	f.Add([]byte("--x\r\n\r\n{"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		dir := t.TempDir()
-		sp := &spool{dir: dir}
-		doc, err := readRelated(multipart.NewReader(bytes.NewReader(body), "x"), Limits{Body: 1 << 16, Attachment: 1 << 20}, sp)
+		c := uploadCall(t, dir)
+		defer c.release()
+		sp := &spool{call: c}
+		doc, err := sp.readRelated(multipart.NewReader(bytes.NewReader(body), "x"))
 		if err != nil {
 			wrongInput(t, err)
 		} else {
@@ -135,6 +139,13 @@ func FuzzMultipart(f *testing.F) {
 	})
 }
 
+// uploadCall is a request whose parts are kept in dir.
+func uploadCall(t *testing.T, dir string) *call {
+	o := ServerOptions{TempDir: dir, Limits: Limits{Body: 1 << 16, Attachment: 1 << 20, Bulk: 10}}
+	s := &Server{o: o, memory: work.NewMemory(64<<20, time.Second, errMemory, errTooLarge)}
+	return &call{s: s, r: httptest.NewRequestWithContext(t.Context(), "PUT", "/db/doc", nil), unpacked: couch.Unpacking{Free: couch.FreeBody}}
+}
+
 // FuzzForm: any form is read or refused, and leaves nothing in the spool's folder.
 func FuzzForm(f *testing.F) {
 	part := func(disposition, content string) string {
@@ -146,7 +157,9 @@ func FuzzForm(f *testing.F) {
 	f.Add([]byte("--x\r\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		dir := t.TempDir()
-		form := &form{limits: Limits{Body: 1 << 16, Attachment: 1 << 20, Bulk: 10}, spool: spool{dir: dir}}
+		c := uploadCall(t, dir)
+		defer c.release()
+		form := &form{limits: c.s.o.Limits, spool: spool{call: c}}
 		if err := form.read(multipart.NewReader(bytes.NewReader(body), "x")); err != nil {
 			wrongInput(t, err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // Version is the version of CouchDB whose API this is.
@@ -40,6 +41,8 @@ type ServerOptions struct {
 	// allows everything.
 	Authorize func(r *http.Request, a Access) error
 	Limits    Limits
+	// Client names who makes a request, who may hold half of Limits.Memory. nil: they are all one.
+	Client func(*http.Request) string
 	// Varies reports whether what a database tells depends on who asks, so that
 	// its changes feed has no ETag. nil: none does.
 	Varies func(db string) bool
@@ -56,6 +59,7 @@ type Limits struct {
 	Body       int64 // bytes of a JSON request body, decompressed: 64 MB
 	Attachment int64 // bytes of one attachment: 4 GiB
 	Bulk       int   // documents of _bulk_docs, _bulk_get and keys of other requests: 10,000, as in CouchDB
+	Memory     int64 // bytes that the requests under way hold together, of bodies, of what is read from them and of queries: 512 MiB
 }
 
 func (l *Limits) setDefaults() {
@@ -71,6 +75,9 @@ func (l *Limits) setDefaults() {
 	if l.Bulk <= 0 {
 		l.Bulk = 10_000
 	}
+	if l.Memory <= 0 {
+		l.Memory = 512 << 20
+	}
 }
 
 // A Server serves CouchDB's HTTP API. It is an [http.Handler].
@@ -80,6 +87,7 @@ type Server struct {
 	started string          // instance_start_time, in seconds
 	feeds   context.Context // ends when changes feeds shall
 	end     context.CancelFunc
+	memory  *work.Memory
 
 	compactions compactions
 }
@@ -90,7 +98,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Server{o: o, started: "0"}
+	s := &Server{o: o, started: "0", memory: work.NewMemory(o.Limits.Memory, memoryWait, errMemory, errTooLarge)}
 	s.feeds, s.end = context.WithCancel(context.Background())
 	s.compactions.ctx = s.feeds
 	e := echo.New()

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 var errTooLarge = couch.TooLarge("too_large", "the request entity is too large")
@@ -35,61 +36,84 @@ func mediaType(header string) (mediaType string, params map[string]string) {
 	return mediaType, params
 }
 
-// body reads the whole request body, decompressed, up to Limits.Body.
-func (c *call) body() ([]byte, error) {
+// docsBody reads a request body of documents.
+func (c *call) docsBody() ([]byte, error) { return c.body(c.s.o.Limits.Body, inDocs) }
+
+// listBody reads a request body of which every element becomes a Go value.
+func (c *call) listBody() ([]byte, error) {
+	text, err := c.body(c.s.o.Limits.Body, 1)
+	if err != nil {
+		return nil, err
+	}
+	return text, c.hold(work.JSONSize(text))
+}
+
+// body reads the whole request body, decompressed, up to limit, and holds times as much.
+func (c *call) body(limit, times int64) ([]byte, error) {
 	begun := time.Now()
 	defer func() {
 		if ms := time.Since(begun).Milliseconds(); ms > 0 {
 			c.w.Header().Set(bodyTime, strconv.FormatInt(ms, 10))
 		}
 	}()
-	r, err := c.bodyReader(c.s.o.Limits.Body)
+	r, err := c.bodyReader(limit)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	// A stranger's Content-Length is believed only so far.
-	b := make([]byte, 0, max(512, min(c.r.ContentLength+1, 1<<20)))
-	for {
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		}
-		if err != nil {
-			return nil, readError(err)
-		}
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
+	length := c.r.ContentLength
+	if c.packed() {
+		length = -1
 	}
+	text, err := c.readAll(r, length, times)
+	c.unpacked.Add(len(text))
+	return text, err
 }
 
-// bodyReader gives the request body, decompressed, and fails with errTooLarge after limit bytes.
+// coding is the request's Content-Encoding, "" if its body is as it is.
+func (c *call) coding() string {
+	coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding")))
+	if coding == "identity" {
+		return ""
+	}
+	return coding
+}
+
+func (c *call) packed() bool { return c.coding() != "" }
+
+// zstdWindow is what a decoder of zstd may hold.
+const zstdWindow = 8 << 20
+
+// bodyReader gives the request body, decompressed, and fails with errTooLarge after limit
+// bytes, or when it grows more than [couch.MaxRatio] allows.
 func (c *call) bodyReader(limit int64) (io.ReadCloser, error) {
 	raw := c.r.Body
 	if c.r.ContentLength < 0 || c.r.ContentLength > limit { // net/http ends the others where they said
 		raw = http.MaxBytesReader(c.w, raw, limit)
 	}
-	switch coding := strings.ToLower(strings.TrimSpace(c.r.Header.Get("Content-Encoding"))); coding {
-	case "", "identity":
+	u := &couch.Unpacking{Free: couch.FreeBody}
+	switch coding := c.coding(); coding {
+	case "":
 		if c.r.ContentLength > limit {
 			return nil, errTooLarge
 		}
 		return raw, nil
 	case "gzip", "x-gzip":
-		g := &gzipBody{raw: raw}
+		g := &gzipBody{raw: u.Packed(raw)}
 		var err error
 		if g.z, err = gzip.NewReader(g); err != nil {
 			return nil, g.fault()
 		}
-		return &limitedBody{r: gunzip{g}, left: limit, done: func() {}}, nil
+		return &limitedBody{r: u.Unpacked(gunzip{g}), left: limit, done: func() {}}, nil
 	case "zstd":
+		if err := c.hold(zstdWindow); err != nil {
+			return nil, err
+		}
 		z := zstdDecoders.Get().(*zstd.Decoder)
-		if err := z.Reset(raw); err != nil {
+		if err := z.Reset(u.Packed(raw)); err != nil {
 			return nil, readError(err)
 		}
-		return &limitedBody{r: z, left: limit, done: func() {
+		return &limitedBody{r: u.Unpacked(z), left: limit, done: func() {
 			_ = z.Reset(nil)
 			zstdDecoders.Put(z)
 		}}, nil
@@ -107,7 +131,7 @@ func readError(err error) error {
 		return err
 	case errors.As(err, &tooLong):
 		return errTooLarge
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, couch.ErrInflated):
 		return errTooLarge
 	}
 	return couch.BadRequest("The request body could not be read: " + err.Error())

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // An Op is a kind of operation, the unit of access rules. The zero Op is none,
@@ -64,6 +65,9 @@ type call struct {
 	doc   string // document id
 	att   string // attachment name
 	index string // design document of an index, without _design/
+
+	account  *work.Account   // nil: nothing was held
+	unpacked couch.Unpacking // attachments that are packed within the body
 }
 
 // anyMethods are those the router shall know of every path, so that a wrong one
@@ -88,6 +92,7 @@ func (s *Server) register(e *echo.Echo, r route) {
 		if err := call.authorize(a.op, call.doc); err != nil {
 			return err
 		}
+		defer call.release()
 		return a.serve(call)
 	}
 	for _, m := range anyMethods {
@@ -120,7 +125,7 @@ func unescape(s string) (string, error) {
 
 // newCall decodes what the path and the query name.
 func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context) (*call, error) {
-	out := &call{s: s, w: w, r: r}
+	out := &call{s: s, w: w, r: r, unpacked: couch.Unpacking{Free: couch.FreeBody}}
 	values := c.ParamValues()
 	for i, name := range c.ParamNames() {
 		v, err := unescape(values[i])

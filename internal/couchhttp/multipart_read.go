@@ -29,6 +29,9 @@ import (
 // file rather than in memory.
 const spoolAbove = 256 << 10
 
+// headRoom is what reading that much takes at most.
+const headRoom = 2 * spoolAbove
+
 // readRelated reads a document from a multipart/related body. done removes what
 // was spooled, after the document has been written.
 func (c *call) readRelated(boundary string) (doc *couch.Doc, done func(), err error) {
@@ -40,8 +43,8 @@ func (c *call) readRelated(boundary string) (doc *couch.Doc, done func(), err er
 		return nil, nil, err
 	}
 	defer body.Close()
-	sp := &spool{dir: c.s.o.TempDir}
-	doc, err = readRelated(multipart.NewReader(body, boundary), c.s.o.Limits, sp)
+	sp := &spool{call: c}
+	doc, err = sp.readRelated(multipart.NewReader(body, boundary))
 	if err == nil {
 		err = c.checkSize(doc)
 	}
@@ -52,17 +55,20 @@ func (c *call) readRelated(boundary string) (doc *couch.Doc, done func(), err er
 	return doc, sp.remove, nil
 }
 
-func readRelated(mr *multipart.Reader, limits Limits, sp *spool) (*couch.Doc, error) {
+func (s *spool) readRelated(mr *multipart.Reader) (*couch.Doc, error) {
 	part, err := mr.NextRawPart()
 	if err != nil {
 		return nil, multipartError(err)
 	}
-	text, err := readLimited(part, limits.Body)
+	text, err := s.call.readPart(part)
 	if err != nil {
 		return nil, err
 	}
 	doc, err := couch.ParseDoc(text)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.call.holdInline(doc); err != nil {
 		return nil, err
 	}
 	follow := following(text)
@@ -74,7 +80,7 @@ func readRelated(mr *multipart.Reader, limits Limits, sp *spool) (*couch.Doc, er
 		i := partIndex(follow, part)
 		f := follow[i]
 		follow = slices.Delete(follow, i, i+1)
-		if err := sp.takeEncoded(part, attachmentNamed(doc, f.name), f.encoding, limits.Attachment); err != nil {
+		if err := s.takeEncoded(part, attachmentNamed(doc, f.name), f.encoding); err != nil {
 			return nil, err
 		}
 	}
@@ -146,15 +152,18 @@ func multipartError(err error) error {
 	return readError(err)
 }
 
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+// readPart reads a part that is JSON.
+func (c *call) readPart(part io.Reader) ([]byte, error) {
+	limit := c.s.o.Limits.Body
+	text, err := c.readAll(io.LimitReader(part, limit+1), -1, inDocs)
 	if err != nil {
-		return nil, readError(err)
+		return nil, err
 	}
-	if int64(len(b)) > limit {
+	if int64(len(text)) > limit {
 		return nil, errTooLarge
 	}
-	return b, nil
+	c.unpacked.Add(len(text))
+	return text, nil
 }
 
 // holdInAll is how much of one request's attachments is held in memory, however
@@ -163,29 +172,33 @@ const holdInAll = 16 << 20
 
 // A spool holds the large attachments of one request in files.
 type spool struct {
-	dir   string
+	call  *call
 	files []string
 	held  int // bytes in memory
 }
 
 // takeEncoded reads a part into a and unpacks it.
-func (s *spool) takeEncoded(part io.Reader, a *couch.Attachment, encoding string, limit int64) error {
+func (s *spool) takeEncoded(part io.Reader, a *couch.Attachment, encoding string) error {
 	switch encoding {
 	case "", "identity":
-		return s.take(part, a, limit)
+		return s.take(part, a)
 	case "gzip":
 	default:
 		return couch.ErrEncoding
 	}
+	if s.call.packed() {
+		return errPackedTwice
+	}
 	sum := md5.New()
-	packed := io.TeeReader(part, sum)
+	u := &s.call.unpacked
+	packed := u.Packed(io.TeeReader(part, sum))
 	z, err := gzip.NewReader(packed)
 	if err != nil {
 		return multipartError(err)
 	}
 	want := a.Digest
 	a.Digest = ""
-	if err := s.take(z, a, limit); err != nil {
+	if err := s.take(u.Unpacked(z), a); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, packed); err != nil {
@@ -209,20 +222,26 @@ func took(a *couch.Attachment, n int64) error {
 }
 
 // take reads a part into a.
-func (s *spool) take(part io.Reader, a *couch.Attachment, limit int64) error {
+func (s *spool) take(part io.Reader, a *couch.Attachment) error {
+	limit, account := s.call.s.o.Limits.Attachment, s.call.holder()
+	if err := account.Hold(s.call.r.Context(), headRoom); err != nil {
+		return err
+	}
 	head, err := io.ReadAll(io.LimitReader(part, spoolAbove+1))
 	if err != nil {
 		return multipartError(err)
 	}
 	if len(head) <= spoolAbove && s.held+len(head) <= holdInAll {
 		s.held += len(head)
+		account.Release(headRoom - int64(cap(head)))
 		if err := took(a, int64(len(head))); err != nil {
 			return err
 		}
 		a.Data = head
 		return checkDigest(a)
 	}
-	f, err := os.CreateTemp(s.dir, "loveseat-upload-*")
+	defer account.Release(headRoom)
+	f, err := os.CreateTemp(s.call.s.o.TempDir, "loveseat-upload-*")
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (c *call) allDocsOptions() (couch.AllDocsOptions, error) {
 		if err := c.needJSON(); err != nil {
 			return couch.AllDocsOptions{}, err
 		}
-		body, err := c.body()
+		body, err := c.listBody()
 		if err != nil {
 			return couch.AllDocsOptions{}, err
 		}
@@ -236,7 +236,7 @@ func sendAllDocs(c *call, o couch.AllDocsOptions) error {
 
 func appendRows(c *call, out *output, db couch.DB, o couch.AllDocsOptions) (couch.AllDocsResult, error) {
 	first := true
-	return db.AllDocs(c.r.Context(), o, func(r *couch.Row) error {
+	return db.AllDocs(c.context(o.IncludeDocs), o, func(r *couch.Row) error {
 		if !first {
 			out.text(",\r\n")
 		}

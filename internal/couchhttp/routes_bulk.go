@@ -18,12 +18,15 @@ func bulkDocs(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.docsBody()
 	if err != nil {
 		return err
 	}
 	docs, newEdits, err := couch.ParseBulkDocs(body, c.s.o.Limits.Bulk)
 	if err != nil {
+		return err
+	}
+	if err := c.hold(int64(len(docs)) * docOverhead); err != nil {
 		return err
 	}
 	for _, d := range docs {
@@ -48,6 +51,9 @@ func (c *call) checkBulkDoc(d *couch.Doc, newEdits bool) error {
 	}
 	if !newEdits && d.Rev.IsZero() {
 		return errNoRev
+	}
+	if err := c.holdInline(d); err != nil {
+		return err
 	}
 	return c.checkSize(d)
 }
@@ -139,7 +145,7 @@ func bulkGet(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.listBody()
 	if err != nil {
 		return err
 	}
@@ -154,7 +160,7 @@ func bulkGet(c *call) error {
 		}
 	}
 	if len(refs) > 0 {
-		if err := db.BulkGet(c.r.Context(), refs, o, out.revision); err != nil {
+		if err := db.BulkGet(c.context(true), refs, o, out.revision); err != nil {
 			return err
 		}
 	}
@@ -318,7 +324,7 @@ func (c *call) diff() ([]couch.RevsDiff, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.body()
+	body, err := c.listBody()
 	if err != nil {
 		return nil, err
 	}

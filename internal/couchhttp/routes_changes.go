@@ -26,7 +26,7 @@ func changes(c *call) error {
 		if err := c.needJSON(); err != nil {
 			return err
 		}
-		if body, err = c.body(); err != nil {
+		if body, err = c.listBody(); err != nil {
 			return err
 		}
 	}
@@ -89,7 +89,7 @@ type outFeed struct {
 var errLimit = errors.New("limit reached")
 
 func (f *outFeed) run(db couch.DB) error {
-	ctx, cancel := context.WithCancelCause(f.call.r.Context())
+	ctx, cancel := context.WithCancelCause(f.call.context(f.q.Selector != nil || f.q.IncludeDocs))
 	defer cancel(nil)
 	f.head()
 	o := f.q.ChangesOptions

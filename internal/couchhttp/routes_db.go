@@ -151,7 +151,7 @@ func putSecurity(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.listBody()
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func getDoc(c *call) error {
 	if q.openAll || len(q.openRevs) > 0 {
 		return openRevs(c, db, q)
 	}
-	doc, err := db.Get(c.r.Context(), c.doc, q.get())
+	doc, err := db.Get(c.context(true), c.doc, q.get())
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ var errNoRev = couch.BadRequest("When `new_edits: false`, the document needs `_r
 
 // readDoc reads a document from a JSON body.
 func (c *call) readDoc() (*couch.Doc, error) {
-	body, err := c.body()
+	body, err := c.docsBody()
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +145,9 @@ func (c *call) parseDoc(body []byte) (*couch.Doc, error) {
 		if err := couch.ValidID(doc.ID); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.holdInline(doc); err != nil {
+		return nil, err
 	}
 	return doc, c.checkSize(doc)
 }

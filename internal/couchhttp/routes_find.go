@@ -17,7 +17,7 @@ func find(c *call) error {
 	out := newOutput(c.w)
 	out.text(`{"docs":[` + "\r\n")
 	first := true
-	res, err := db.Find(c.r.Context(), body, func(doc json.RawMessage) error {
+	res, err := db.Find(c.context(true), body, func(doc json.RawMessage) error {
 		if !first {
 			out.text(",\r\n")
 		}
@@ -51,7 +51,7 @@ func (c *call) mangoBody() (couch.DB, json.RawMessage, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	body, err := c.body()
+	body, err := c.body(min(couch.MaxQuery, c.s.o.Limits.Body), 1)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -40,7 +40,7 @@ func postForm(c *call) error {
 		return err
 	}
 	defer body.Close()
-	f := &form{limits: c.s.o.Limits, spool: spool{dir: c.s.o.TempDir}}
+	f := &form{limits: c.s.o.Limits, spool: spool{call: c}}
 	defer f.spool.remove()
 	if err := f.read(multipart.NewReader(body, params["boundary"])); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (f *form) take(part *multipart.Part) error {
 	_, params, _ := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 	switch params["name"] {
 	case "_doc", "_rev":
-		text, err := readLimited(part, f.limits.Body)
+		text, err := f.spool.call.readPart(part)
 		if params["name"] == "_doc" {
 			f.doc = text
 		} else {
@@ -111,7 +111,7 @@ func (f *form) take(part *multipart.Part) error {
 		if err := validAttachmentName(a.Name); err != nil {
 			return err
 		}
-		if err := f.spool.take(part, &a, f.limits.Attachment); err != nil {
+		if err := f.spool.take(part, &a); err != nil {
 			return err
 		}
 		f.files = append(without(f.files, a.Name), a)

@@ -27,7 +27,7 @@ func openRevs(c *call, db couch.DB, q *docParams) error {
 	} else {
 		out = &arrayOutput{output: newOutput(c.w), c: c, q: q}
 	}
-	err := db.BulkGet(c.r.Context(), refs, o, func(r couch.BulkGetResult) error {
+	err := db.BulkGet(c.context(true), refs, o, func(r couch.BulkGetResult) error {
 		if r.Err != nil && r.Rev.IsZero() {
 			return r.Err // open_revs=all of a document that is not there
 		}

@@ -24,7 +24,7 @@ func purge(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.listBody()
 	if err != nil {
 		return err
 	}

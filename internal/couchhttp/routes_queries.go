@@ -44,7 +44,7 @@ func manyQueries(c *call, narrow func(*couch.AllDocsOptions)) error {
 
 // readQueries reads {"queries":[…]}; the query string has what they share.
 func (c *call) readQueries() ([]couch.AllDocsOptions, error) {
-	body, err := c.body()
+	body, err := c.listBody()
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func dbsInfoOf(c *call) error {
 	if err := c.needJSON(); err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := c.listBody()
 	if err != nil {
 		return err
 	}

@@ -148,7 +148,13 @@ func (c *call) attachmentBody() (*uploadBody, error) {
 	case errors.Is(err, couch.ErrEncoding):
 		return nil, couch.ErrEncoding
 	}
+	if err != nil {
+		return nil, err
+	}
 	b.r = r
+	if b.length < 0 || b.length > free {
+		err = c.hold(headRoom)
+	}
 	return b, err
 }
 

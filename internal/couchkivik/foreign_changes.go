@@ -22,7 +22,7 @@ var errLimit = errors.New("limit reached")
 // Changes implements couch.Source. Waiting feeds are longpolls, one after the
 // other: kivik's continuous feed panics when the server ends it.
 func (f *foreign) Changes(ctx context.Context, o couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
-	p, err := newPoll(f, o, fn)
+	p, err := newPoll(ctx, f, o, fn)
 	if err != nil {
 		return couch.ChangesResult{}, err
 	}
@@ -68,13 +68,13 @@ type poll struct {
 	result   couch.ChangesResult
 }
 
-func newPoll(f *foreign, o couch.ChangesOptions, fn func(*couch.Change) error) (*poll, error) {
+func newPoll(ctx context.Context, f *foreign, o couch.ChangesOptions, fn func(*couch.Change) error) (*poll, error) {
 	p := &poll{f: f, o: o, fn: fn, result: couch.ChangesResult{LastSeq: o.Since, Pending: -1}}
 	if o.Selector == nil {
 		return p, nil
 	}
 	var err error
-	p.selector, err = mango.Compile(o.Selector)
+	p.selector, err = mango.Compile(ctx, o.Selector)
 	return p, err
 }
 
@@ -122,7 +122,7 @@ func (p *poll) params() map[string]any {
 func (p *poll) once(ctx context.Context) error {
 	feed := p.f.db.Changes(ctx, kivik.Params(p.params()))
 	for feed.Next() {
-		if err := p.tell(feed); err != nil {
+		if err := p.tell(ctx, feed); err != nil {
 			return closed(feed, err)
 		}
 	}
@@ -139,14 +139,14 @@ func (p *poll) once(ctx context.Context) error {
 	return nil
 }
 
-func (p *poll) tell(feed *kivik.Changes) error {
+func (p *poll) tell(ctx context.Context, feed *kivik.Changes) error {
 	c, err := p.change(feed)
 	if err != nil {
 		return err
 	}
 	p.result = couch.ChangesResult{LastSeq: c.Seq, Pending: -1}
 	if p.selector != nil && c.Doc != nil {
-		if ok, err := p.selector.Match(c.Doc); err != nil || !ok {
+		if ok, err := p.selector.Match(ctx, c.Doc); err != nil || !ok {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
+
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // A kind is a JSON type; kinds are in the order in which CouchDB collates them.
@@ -53,15 +55,26 @@ func typeOf(v any) kind {
 //
 // Objects are compared by their members in the order of keys; CouchDB takes the
 // order in which the members were written, which not all peers preserve.
-func Compare(a, b any) int { return compareWith(a, b, compareStrings) }
+func Compare(a, b any) int { return compare(nil, a, b) }
+
+// A comparer compares values within a budget, which may be nil. When that is spent the result means nothing.
+type comparer func(w *work.Budget, a, b any) int
+
+func compare(w *work.Budget, a, b any) int { return compareWith(w, a, b, compareStrings) }
 
 // compareRaw compares strings by their bytes, as CouchDB compares ids.
-func compareRaw(a, b any) int { return compareWith(a, b, strings.Compare) }
+func compareRaw(w *work.Budget, a, b any) int { return compareWith(w, a, b, compareBytes) }
 
-func compareWith(a, b any, text func(a, b string) int) int {
+// A textComparer compares strings within a budget.
+type textComparer func(w *work.Budget, a, b string) int
+
+func compareWith(w *work.Budget, a, b any, text textComparer) int {
 	k := typeOf(a)
 	if c := cmp.Compare(k, typeOf(b)); c != 0 {
 		return c
+	}
+	if !spend(w, 4) {
+		return 0
 	}
 	switch k {
 	case kindBoolean:
@@ -69,14 +82,17 @@ func compareWith(a, b any, text func(a, b string) int) int {
 	case kindNumber:
 		return compareNumbers(a.(json.Number), b.(json.Number))
 	case kindString:
-		return text(a.(string), b.(string))
+		return text(w, a.(string), b.(string))
 	case kindArray:
-		return slices.CompareFunc(a.([]any), b.([]any), func(a, b any) int { return compareWith(a, b, text) })
+		return slices.CompareFunc(a.([]any), b.([]any), func(a, b any) int { return compareWith(w, a, b, text) })
 	case kindObject:
-		return compareObjects(a.(map[string]any), b.(map[string]any), text)
+		return compareObjects(w, a.(map[string]any), b.(map[string]any), text)
 	}
 	return 0
 }
+
+// spend reports whether a budget, if there is one, has steps left.
+func spend(w *work.Budget, steps int64) bool { return w == nil || w.Spend(steps) == nil }
 
 func compareBools(a, b bool) int {
 	switch {
@@ -108,14 +124,15 @@ func compareNumbers(a, b json.Number) int {
 	return 0
 }
 
-func compareObjects(a, b map[string]any, text func(a, b string) int) int {
-	keys := func(m map[string]any) []string { return slices.SortedFunc(maps.Keys(m), text) }
+func compareObjects(w *work.Budget, a, b map[string]any, text textComparer) int {
+	byText := func(a, b string) int { return text(w, a, b) }
+	keys := func(m map[string]any) []string { return slices.SortedFunc(maps.Keys(m), byText) }
 	ka, kb := keys(a), keys(b)
 	for i := range min(len(ka), len(kb)) {
-		if c := text(ka[i], kb[i]); c != 0 {
+		if c := byText(ka[i], kb[i]); c != 0 {
 			return c
 		}
-		if c := compareWith(a[ka[i]], b[kb[i]], text); c != 0 {
+		if c := compareWith(w, a[ka[i]], b[kb[i]], text); c != 0 {
 			return c
 		}
 	}
@@ -125,13 +142,21 @@ func compareObjects(a, b map[string]any, text func(a, b string) int) int {
 // A Collator holds scratch space, so each is used by one goroutine at a time.
 var collators = sync.Pool{New: func() any { return collate.New(language.Und) }}
 
-func compareStrings(a, b string) int {
-	if a == b {
+// collationSteps is what collating a byte costs.
+const collationSteps = 16
+
+func compareStrings(w *work.Budget, a, b string) int {
+	if a == b || !spend(w, int64(min(len(a), len(b))+8)*collationSteps) {
 		return 0
 	}
 	c := collators.Get().(*collate.Collator)
 	defer collators.Put(c)
 	return c.CompareString(a, b)
+}
+
+func compareBytes(w *work.Budget, a, b string) int {
+	spend(w, int64(min(len(a), len(b))/16))
+	return strings.Compare(a, b)
 }
 
 // integer reads a number without a fraction: 3, and 3.0 and 3e0 too.

@@ -3,8 +3,9 @@
 // filters by one (_changes with filter=_selector, replication, shares).
 //
 // It follows CouchDB 3 (https://docs.couchdb.org/en/stable/api/database/find.html)
-// in selectors, errors, bookmarks and collation, with two differences: a sort
-// needs no index, and $regex is RE2, which cannot be made to run for ever.
+// in selectors, errors, bookmarks and collation, with three differences: a sort
+// needs no index, $regex is RE2, which cannot be made to run for ever, and what
+// one query may ask is bounded (MaxBytes and what follows it).
 //
 // kivik's x/mango was the first choice and is not used: it compares numbers by
 // the integer part of their difference, takes a missing field for null, refuses
@@ -15,10 +16,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/bits"
 	"slices"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // An AllDocser gives the documents of a database in the order of their ids.
@@ -37,12 +40,13 @@ var errEnough = errors.New("enough")
 // documents never match, as in CouchDB without an index. A document that lacks
 // a field of the sort is left out, as it is from an index on that field.
 //
-// Memory: a sorted query holds skip+limit documents at most, others one.
+// Memory: a sorted query holds skip+limit documents at most, others one. It is held by the
+// account of ctx ([work.Hold]).
 //
 // Errors (400): bad_request, missing_required_key, invalid_operator, bad_arg and
-// the others of CouchDB's mango_error.
+// the others of CouchDB's mango_error; invalid_selector for what is beyond a bound, [ErrWork] among them.
 func Find(ctx context.Context, db AllDocser, query json.RawMessage, fn func(json.RawMessage) error) (couch.FindResult, error) {
-	q, err := parseQuery(query)
+	q, err := parseQuery(ctx, query)
 	if err != nil {
 		return couch.FindResult{}, err
 	}
@@ -51,10 +55,13 @@ func Find(ctx context.Context, db AllDocser, query json.RawMessage, fn func(json
 		return res, nil
 	}
 	emit := func(h *hit) error {
-		out, err := q.project(h.doc)
+		b := work.NewBudget(ctx, MaxWork)
+		defer b.Close()
+		out, err := q.project(b, h.doc)
 		if err != nil {
-			return err
+			return workError(err)
 		}
+		b.Close() // before the client is waited for
 		if err := fn(out); err != nil {
 			return err
 		}
@@ -99,30 +106,56 @@ func (q *query) scan(ctx context.Context, db AllDocser, fn func(*hit) error) err
 		if r.Doc == nil || strings.HasPrefix(r.ID, "_design/") {
 			return nil
 		}
-		fields, err := view.of(r.Doc)
+		free, err := view.hold(ctx, r.Doc)
 		if err != nil {
 			return err
 		}
-		if !q.selector.matches(fields) {
-			return nil
+		defer free()
+		h, err := q.hit(ctx, view, r.Doc)
+		if h == nil || err != nil {
+			return err
 		}
-		key, ok := sortKey(fields, q.sort)
-		if h := (&hit{r.Doc, key}); ok && q.afterBookmark(h) {
-			return fn(h)
-		}
-		return nil
+		return fn(h)
 	})
 	return err
+}
+
+// hit returns the hit that a document is, nil if it is none or is not after the bookmark.
+func (q *query) hit(ctx context.Context, v view, doc *couch.Doc) (*hit, error) {
+	fields, err := v.of(doc)
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := q.selector.matches(ctx, fields); !ok {
+		return nil, err
+	}
+	key, ok := sortKey(fields, q.sort)
+	if !ok {
+		return nil, nil
+	}
+	h := &hit{doc, key}
+	if q.bookmark == nil {
+		return h, nil
+	}
+	b := work.NewBudget(ctx, MaxWork)
+	defer b.Close()
+	if q.compare(b, h, q.bookmark) <= 0 {
+		h = nil
+	}
+	return h, workError(b.Err())
 }
 
 // findSorted keeps the best skip+limit matches of a whole scan. A copy of a
 // match outlives its row; couch.Doc values are not reused by AllDocs.
 func (q *query) findSorted(ctx context.Context, db AllDocser, emit func(*hit) error) error {
-	best := topHits{compare: q.compare, n: q.skip + q.limit}
-	if err := q.scan(ctx, db, func(h *hit) error { best.add(h); return nil }); err != nil {
+	best := topHits{ctx: ctx, compare: q.compare, n: q.skip + q.limit}
+	if err := q.scan(ctx, db, best.add); err != nil {
 		return err
 	}
-	hits := best.sorted()
+	hits, err := best.sorted()
+	if err != nil {
+		return err
+	}
 	for _, h := range hits[min(q.skip, len(hits)):] {
 		if err := emit(h); err != nil {
 			return err
@@ -132,9 +165,9 @@ func (q *query) findSorted(ctx context.Context, db AllDocser, emit func(*hit) er
 }
 
 // compare orders hits by the sort, then by id, in the query's direction.
-func (q *query) compare(a, b *hit) int {
+func (q *query) compare(w *work.Budget, a, b *hit) int {
 	for i := range a.key {
-		if c := Compare(a.key[i], b.key[i]); c != 0 {
+		if c := compare(w, a.key[i], b.key[i]); c != 0 {
 			return q.direct(c)
 		}
 	}
@@ -146,10 +179,6 @@ func (q *query) direct(c int) int {
 		return -c
 	}
 	return c
-}
-
-func (q *query) afterBookmark(h *hit) bool {
-	return q.bookmark == nil || q.compare(h, q.bookmark) > 0
 }
 
 // idRange narrows the scan by what the selector says of _id and by the bookmark.
@@ -171,23 +200,43 @@ func (q *query) idRange() (start, end *string) {
 // topHits keeps the n least of the hits added: a slice that is sorted and cut
 // whenever it has grown to twice n.
 type topHits struct {
-	compare func(a, b *hit) int
+	ctx     context.Context
+	compare func(w *work.Budget, a, b *hit) int
 	n       int
 	hits    []*hit
 }
 
-func (t *topHits) add(h *hit) {
-	t.hits = append(t.hits, h)
-	if len(t.hits) >= 2*t.n+64 {
-		t.sorted()
+func (t *topHits) add(h *hit) error {
+	if err := work.Hold(t.ctx, h.size()); err != nil {
+		return err
 	}
+	if t.hits = append(t.hits, h); len(t.hits) < 2*t.n+64 {
+		return nil
+	}
+	_, err := t.sorted()
+	return err
 }
 
-func (t *topHits) sorted() []*hit {
-	slices.SortFunc(t.hits, t.compare)
+// fairCompare is how many steps a comparison of two hits may take on average.
+const fairCompare = 1 << 12
+
+// size is about what a hit holds: its document, and the values of its key.
+func (h *hit) size() int64 { return 512 + int64(len(h.doc.Body)) + work.JSONSize(h.doc.Body) }
+
+func (t *topHits) sorted() ([]*hit, error) {
+	n := int64(len(t.hits))
+	b := work.NewBudget(t.ctx, MaxWork+n*int64(bits.Len64(uint64(n)))*fairCompare)
+	defer b.Close()
+	slices.SortFunc(t.hits, func(x, y *hit) int { return t.compare(b, x, y) })
+	if b.Err() != nil {
+		return nil, workError(b.Err())
+	}
+	for _, h := range t.hits[min(t.n, len(t.hits)):] {
+		work.Release(t.ctx, h.size())
+	}
 	if len(t.hits) > t.n {
 		clear(t.hits[t.n:])
 		t.hits = t.hits[:t.n]
 	}
-	return t.hits
+	return t.hits, nil
 }

@@ -159,12 +159,12 @@ func TestSelectors(t *testing.T) {
 		`{"_id":{"$in":["d1","d2"]},"n":{"$gte":1.5}}`:                true,
 		`{"$and":[{"_id":{"$gte":"d1"}},{"_id":{"$lt":"d1\ufff0"}}]}`: true,
 	} {
-		s, err := Compile(json.RawMessage(selector))
+		s, err := Compile(t.Context(), json.RawMessage(selector))
 		if err != nil {
 			t.Errorf("%s: %v", selector, err)
 			continue
 		}
-		if got, err := s.Match(d); err != nil || got != want {
+		if got, err := s.Match(t.Context(), d); err != nil || got != want {
 			t.Errorf("%s: %v, %v; want %v", selector, got, err, want)
 		}
 		if out, _ := find(t, memory{d}, `{"selector":`+selector+`}`); (len(out) == 1) != want {
@@ -307,13 +307,13 @@ func FuzzFind(f *testing.F) {
 
 func BenchmarkMatch(b *testing.B) {
 	d := docs(b, `{"_id":"x","text":"`+strings.Repeat("lorem ipsum ", 75)+`","o":{"a":[1,2,3]},"n":7}`)[0]
-	s, err := Compile(json.RawMessage(`{"n":{"$gt":3}}`))
+	s, err := Compile(b.Context(), json.RawMessage(`{"n":{"$gt":3}}`))
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if ok, err := s.Match(d); !ok || err != nil {
+		if ok, err := s.Match(b.Context(), d); !ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}

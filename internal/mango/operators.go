@@ -1,12 +1,26 @@
 package mango
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // An operatorBuilder checks an operator's argument and makes its test.
-type operatorBuilder func(op string, arg any, compare func(a, b any) int) (predicate, error)
+type operatorBuilder func(op string, arg any, c condition) (predicate, error)
+
+// A condition is what an operator is built for.
+type condition struct {
+	*tally
+	raw bool // of ids, whose strings are compared by their bytes
+}
+
+func (c condition) compare() comparer {
+	if c.raw {
+		return compareRaw
+	}
+	return compare
+}
 
 // operators are CouchDB's condition operators and the combination operators on
 // arrays and objects; $and, $or, $nor, $not are the compiler's own.
@@ -37,67 +51,66 @@ func init() { // not in the declaration: elements refers back to it through the 
 }
 
 func comparison(holds func(int) bool) operatorBuilder {
-	return func(_ string, arg any, compare func(a, b any) int) (predicate, error) {
-		return func(v any) bool { return holds(compare(v, arg)) }, nil
+	return func(_ string, arg any, c condition) (predicate, error) {
+		compare := c.compare()
+		return func(b *work.Budget, v any) bool { return holds(compare(b, v, arg)) }, nil
 	}
 }
 
-func typeIs(op string, arg any, _ func(a, b any) int) (predicate, error) {
+func typeIs(op string, arg any, _ condition) (predicate, error) {
 	name, ok := arg.(string)
 	if !ok {
 		return nil, badArg(op, arg)
 	}
-	return func(v any) bool { return typeOf(v).String() == name }, nil
+	return func(_ *work.Budget, v any) bool { return typeOf(v).String() == name }, nil
 }
 
-// memberOf: an array is in the list if one of its elements is.
-func memberOf(op string, arg any, compare func(a, b any) int) (predicate, error) {
+// setArg reads the list of an $in, $nin or $all.
+func setArg(op string, arg any, c condition) (*set, error) {
 	list, ok := arg.([]any)
 	if !ok {
 		return nil, badArg(op, arg)
 	}
-	return func(v any) bool {
-		if values, ok := v.([]any); ok {
-			for _, v := range values {
-				if contains(list, v, compare) {
-					return true
-				}
-			}
-			return false
-		}
-		return contains(list, v, compare)
-	}, nil
+	if err := c.list(len(list)); err != nil {
+		return nil, err
+	}
+	return newSet(list, c.raw), nil
 }
 
-func notMemberOf(op string, arg any, compare func(a, b any) int) (predicate, error) {
-	in, err := memberOf(op, arg, compare)
+// memberOf: an array is in the list if one of its elements is.
+func memberOf(op string, arg any, c condition) (predicate, error) {
+	list, err := setArg(op, arg, c)
 	if err != nil {
 		return nil, err
 	}
-	return func(v any) bool { return !in(v) }, nil
-}
-
-func contains(list []any, v any, compare func(a, b any) int) bool {
-	for _, e := range list {
-		if compare(v, e) == 0 {
-			return true
+	return func(b *work.Budget, v any) bool {
+		if values, ok := v.([]any); ok {
+			return anyElement(b, values, list.has)
 		}
-	}
-	return false
+		return list.has(b, v)
+	}, nil
 }
 
-func size(op string, arg any, _ func(a, b any) int) (predicate, error) {
+func notMemberOf(op string, arg any, c condition) (predicate, error) {
+	in, err := memberOf(op, arg, c)
+	if err != nil {
+		return nil, err
+	}
+	return func(b *work.Budget, v any) bool { return !in(b, v) }, nil
+}
+
+func size(op string, arg any, _ condition) (predicate, error) {
 	n, ok := integer(arg)
 	if !ok || n < 0 {
 		return nil, badArg(op, arg)
 	}
-	return func(v any) bool {
+	return func(_ *work.Budget, v any) bool {
 		list, ok := v.([]any)
 		return ok && int64(len(list)) == n
 	}, nil
 }
 
-func modulo(op string, arg any, _ func(a, b any) int) (predicate, error) {
+func modulo(op string, arg any, _ condition) (predicate, error) {
 	list, _ := arg.([]any)
 	if len(list) != 2 {
 		return nil, badArg(op, arg)
@@ -107,77 +120,75 @@ func modulo(op string, arg any, _ func(a, b any) int) (predicate, error) {
 	if !ok1 || !ok2 || divisor == 0 {
 		return nil, badArg(op, arg)
 	}
-	return func(v any) bool {
+	return func(_ *work.Budget, v any) bool {
 		n, ok := integer(v)
 		return ok && n%divisor == remainder
 	}, nil
 }
 
-func matchesRegexp(op string, arg any, _ func(a, b any) int) (predicate, error) {
-	pattern, ok := arg.(string)
-	re, err := regexp.Compile(pattern)
-	if !ok || err != nil {
+func matchesRegexp(op string, arg any, c condition) (predicate, error) {
+	text, ok := arg.(string)
+	if !ok {
 		return nil, badArg(op, arg)
 	}
-	return func(v any) bool {
+	p, err := c.pattern(text)
+	if err != nil {
+		return nil, err
+	}
+	return func(b *work.Budget, v any) bool {
 		s, ok := v.(string)
-		return ok && re.MatchString(s)
+		return ok && p.matches(b, s)
 	}, nil
 }
 
-func beginsWith(op string, arg any, _ func(a, b any) int) (predicate, error) {
+func beginsWith(op string, arg any, _ condition) (predicate, error) {
 	prefix, ok := arg.(string)
 	if !ok {
 		return nil, badArg(op, arg)
 	}
-	return func(v any) bool {
+	return func(_ *work.Budget, v any) bool {
 		s, ok := v.(string)
 		return ok && strings.HasPrefix(s, prefix)
 	}, nil
 }
 
 // hasAll: an array that holds every element of arg, or is the one array in arg.
-func hasAll(op string, arg any, compare func(a, b any) int) (predicate, error) {
-	want, ok := arg.([]any)
-	if !ok {
-		return nil, badArg(op, arg)
+func hasAll(op string, arg any, c condition) (predicate, error) {
+	want, err := setArg(op, arg, c)
+	if err != nil {
+		return nil, err
 	}
-	return func(v any) bool {
+	return func(b *work.Budget, v any) bool {
 		list, ok := v.([]any)
-		if !ok || len(want) == 0 {
+		if !ok || len(want.values) == 0 {
 			return false
 		}
-		if whole, ok := want[0].([]any); ok && len(want) == 1 && compare(list, whole) == 0 {
+		if whole, ok := want.values[0].([]any); ok && len(want.values) == 1 && want.compare(b, list, whole) == 0 {
 			return true
 		}
-		for _, w := range want {
-			if !contains(list, w, compare) {
-				return false
-			}
-		}
-		return true
+		return want.hasAll(b, list)
 	}, nil
 }
 
 // elements compiles a selector on the parts of an array or object.
-func elements(over func(v any, test predicate) bool) operatorBuilder {
-	return func(op string, arg any, _ func(a, b any) int) (predicate, error) {
+func elements(over func(b *work.Budget, v any, test predicate) bool) operatorBuilder {
+	return func(op string, arg any, c condition) (predicate, error) {
 		sel, ok := arg.(map[string]any)
 		if !ok {
 			return nil, badArg(op, arg)
 		}
-		test, err := compiler{fields: map[string]struct{}{}, bare: true}.object(sel, nil, false)
+		test, err := compiler{tally: c.tally, fields: map[string]struct{}{}, bare: true}.object(sel, nil, false)
 		if err != nil {
 			return nil, err
 		}
-		return func(v any) bool { return over(v, test) }, nil
+		return func(b *work.Budget, v any) bool { return over(b, v, test) }, nil
 	}
 }
 
-func anyElement(v any, test predicate) bool {
+func anyElement(b *work.Budget, v any, test predicate) bool {
 	list, _ := v.([]any)
 	for _, e := range list {
-		if test(e) {
+		if b.Spend(1) != nil || test(b, e) {
 			return true
 		}
 	}
@@ -185,20 +196,20 @@ func anyElement(v any, test predicate) bool {
 }
 
 // allElements is false of an empty array, as in CouchDB.
-func allElements(v any, test predicate) bool {
+func allElements(b *work.Budget, v any, test predicate) bool {
 	list, _ := v.([]any)
 	for _, e := range list {
-		if !test(e) {
+		if b.Spend(1) != nil || !test(b, e) {
 			return false
 		}
 	}
 	return len(list) > 0
 }
 
-func anyKey(v any, test predicate) bool {
+func anyKey(b *work.Budget, v any, test predicate) bool {
 	object, _ := v.(map[string]any)
 	for key := range object {
-		if test(key) {
+		if b.Spend(1) != nil || test(b, key) {
 			return true
 		}
 	}

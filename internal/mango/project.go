@@ -5,18 +5,19 @@ import (
 	"strconv"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // project gives the document, or the fields of it that the query names, with
 // all values spelled as in the document. A field that is not there is left out.
-func (q *query) project(doc *couch.Doc) (json.RawMessage, error) {
+func (q *query) project(b *work.Budget, doc *couch.Doc) (json.RawMessage, error) {
 	whole := doc.AppendJSON(nil)
 	if len(q.fields) == 0 {
 		return whole, nil
 	}
 	var out node
 	for _, p := range q.fields {
-		v, ok, err := p.raw(whole)
+		v, ok, err := p.raw(b, whole)
 		if err != nil {
 			return nil, err
 		}
@@ -28,8 +29,11 @@ func (q *query) project(doc *couch.Doc) (json.RawMessage, error) {
 }
 
 // raw finds the JSON text at a path.
-func (p path) raw(v []byte) ([]byte, bool, error) {
+func (p path) raw(b *work.Budget, v []byte) ([]byte, bool, error) {
 	for _, name := range p {
+		if err := b.Spend(int64(len(v))); err != nil {
+			return nil, false, err
+		}
 		var found []byte
 		d := newDecoder(v)
 		switch d.PeekKind() {

@@ -1,6 +1,7 @@
 package mango
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ const maxWindow = math.MaxInt32
 
 // A query is a checked _find request.
 type query struct {
+	tally
 	selector      *Selector
 	fields        []path // nil: whole documents
 	sort          []path // nil: by id, which the scan gives
@@ -34,7 +36,10 @@ type query struct {
 var ignored = []string{"r", "use_index", "update", "stable", "stale", "execution_stats", "allow_fallback", "partition"}
 
 // parseQuery checks a request. https://docs.couchdb.org/en/stable/api/database/find.html#db-find
-func parseQuery(data []byte) (*query, error) {
+func parseQuery(ctx context.Context, data []byte) (*query, error) {
+	if err := hold(ctx, data); err != nil {
+		return nil, err
+	}
 	v, err := parseValue(data)
 	if err != nil {
 		return nil, err
@@ -46,7 +51,7 @@ func parseQuery(data []byte) (*query, error) {
 	if _, ok := members["selector"]; !ok {
 		return nil, bad("missing_required_key", "Missing required key: selector")
 	}
-	q := &query{limit: defaultLimit, bookmarkText: "nil"}
+	q := &query{tally: tally{ctx: ctx}, limit: defaultLimit, bookmarkText: "nil"}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if err := q.set(name, members[name]); err != nil {
 			return nil, err
@@ -58,7 +63,7 @@ func parseQuery(data []byte) (*query, error) {
 func (q *query) set(name string, v any) (err error) {
 	switch name {
 	case "selector":
-		q.selector, err = compile(v)
+		q.selector, err = compile(&q.tally, v)
 	case "limit":
 		q.limit, err = window(v)
 	case "skip":
@@ -71,9 +76,9 @@ func (q *query) set(name string, v any) (err error) {
 	case "bookmark":
 		q.bookmarkText, err = bookmarkArg(v)
 	case "fields":
-		q.fields, err = fieldsArg(v)
+		q.fields, err = q.fieldsArg(v)
 	case "sort":
-		q.sort, q.descending, err = sortArg(v)
+		q.sort, q.descending, err = q.sortArg(v)
 	default:
 		if !slices.Contains(ignored, name) {
 			err = bad("invalid_key", fmt.Sprintf("Invalid key %s for this request.", name))
@@ -116,7 +121,7 @@ func bookmarkArg(v any) (string, error) {
 	return s, nil
 }
 
-func fieldsArg(v any) ([]path, error) {
+func (t *tally) fieldsArg(v any) ([]path, error) {
 	if v == "all_fields" {
 		return nil, nil
 	}
@@ -130,19 +135,31 @@ func fieldsArg(v any) ([]path, error) {
 		if !ok {
 			return nil, bad("invalid_field_json", "Invalid JSON for field spec: "+show(f))
 		}
-		fields = append(fields, splitPath(s))
+		p, err := t.field(s)
+		if err != nil {
+			return nil, err
+		}
+		fields = append(fields, p)
 	}
 	return fields, nil
 }
 
+// field counts a field and reads its path.
+func (t *tally) field(name string) (path, error) {
+	if err := t.operator(); err != nil {
+		return nil, err
+	}
+	return splitPath(name)
+}
+
 // sortArg reads ["a", {"b":"asc"}]. As in CouchDB all directions must be the same.
-func sortArg(v any) (fields []path, descending bool, err error) {
+func (t *tally) sortArg(v any) (fields []path, descending bool, err error) {
 	list, ok := v.([]any)
 	if !ok {
 		return nil, false, bad("invalid_sort_json", "Sort must be an array of sort specs, not: "+show(v))
 	}
 	for i, spec := range list {
-		field, dir, err := sortSpec(spec)
+		field, dir, err := t.sortSpec(spec)
 		if err != nil {
 			return nil, false, err
 		}
@@ -154,17 +171,19 @@ func sortArg(v any) (fields []path, descending bool, err error) {
 	return fields, descending, nil
 }
 
-func sortSpec(spec any) (field path, descending bool, err error) {
+func (t *tally) sortSpec(spec any) (field path, descending bool, err error) {
 	switch s := spec.(type) {
 	case string:
-		return splitPath(s), false, nil
+		field, err = t.field(s)
+		return field, false, err
 	case map[string]any:
 		for name, dir := range s {
 			if dir != "asc" && dir != "desc" {
 				return nil, false, bad("invalid_sort_dir", "Invalid sort direction: "+show(dir))
 			}
 			if len(s) == 1 {
-				return splitPath(name), dir == "desc", nil
+				field, err = t.field(name)
+				return field, dir == "desc", err
 			}
 		}
 	}

@@ -1,12 +1,14 @@
 package mango
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 // A Selector tells whether documents match. It may be used concurrently.
@@ -16,38 +18,57 @@ type Selector struct {
 	low, high *string             // every match has an id within these, inclusive; nil: open
 }
 
-// A predicate is a test of one value. Fields are looked up in an object.
-type predicate func(v any) bool
+// A predicate is a test of one value within a budget. Fields are looked up in an
+// object. When the budget is spent the result means nothing.
+type predicate func(b *work.Budget, v any) bool
 
-// Compile reads a selector. Errors (400): bad_request for what is not JSON,
-// invalid_selector_json, invalid_operator, bad_arg and others as CouchDB names them.
-func Compile(selector json.RawMessage) (*Selector, error) {
+// Compile reads a selector of at most the bounds that this package names; what it
+// takes of memory is held by the account of ctx ([work.Hold]). Errors (400): bad_request
+// for what is not JSON, invalid_selector_json, invalid_operator, bad_arg and others as CouchDB
+// names them, invalid_selector for what is beyond a bound.
+func Compile(ctx context.Context, selector json.RawMessage) (*Selector, error) {
+	if err := hold(ctx, selector); err != nil {
+		return nil, err
+	}
 	v, err := parseValue(selector)
 	if err != nil {
 		return nil, err
 	}
-	return compile(v)
+	return compile(&tally{ctx: ctx}, v)
 }
 
 // Match reports whether the document matches, by its body and by its members
 // _id, _rev, _deleted and _attachments. It reads only the members the selector
-// names. The error is for a body that is not JSON.
-func (s *Selector) Match(doc *couch.Doc) (bool, error) {
+// names. Errors: [ErrWork], which is neither a match nor none; the context's; that of
+// a body that is not JSON.
+func (s *Selector) Match(ctx context.Context, doc *couch.Doc) (bool, error) {
 	if s.match == nil {
 		return true, nil
 	}
-	fields, err := s.newView(nil).of(doc)
+	v := s.newView(nil)
+	free, err := v.hold(ctx, doc)
 	if err != nil {
 		return false, err
 	}
-	return s.match(fields), nil
+	defer free()
+	fields, err := v.of(doc)
+	if err != nil {
+		return false, err
+	}
+	return s.matches(ctx, fields)
 }
 
-func (s *Selector) matches(fields map[string]any) bool {
-	return s.match == nil || s.match(fields)
+func (s *Selector) matches(ctx context.Context, fields map[string]any) (bool, error) {
+	if s.match == nil {
+		return true, nil
+	}
+	b := work.NewBudget(ctx, MaxWork)
+	defer b.Close()
+	ok := s.match(b, fields)
+	return ok && b.Err() == nil, workError(b.Err())
 }
 
-func compile(v any) (*Selector, error) {
+func compile(t *tally, v any) (*Selector, error) {
 	sel, ok := v.(map[string]any)
 	if !ok {
 		return nil, bad("invalid_selector_json", "Selector must be a JSON object")
@@ -56,7 +77,7 @@ func compile(v any) (*Selector, error) {
 	if len(sel) == 0 {
 		return s, nil
 	}
-	c := compiler{fields: s.fields}
+	c := compiler{tally: t, fields: s.fields}
 	var err error
 	if s.match, err = c.object(sel, nil, false); err != nil {
 		return nil, err
@@ -69,6 +90,7 @@ func compile(v any) (*Selector, error) {
 // pushed down to the operators while it descends, as CouchDB does: so that
 // {"$not":{"a":1}} means {"a":{"$ne":1}}, which a document without "a" does not match.
 type compiler struct {
+	*tally
 	fields map[string]struct{} // collects the first steps of all paths
 	bare   bool                // operators need no field name: within $elemMatch and its like
 }
@@ -87,6 +109,9 @@ func (c compiler) object(sel map[string]any, at path, negate bool) (predicate, e
 }
 
 func (c compiler) member(key string, arg any, at path, negate bool) (predicate, error) {
+	if err := c.tally.operator(); err != nil {
+		return nil, err
+	}
 	switch {
 	case key == "$and" || key == "$or" || key == "$nor":
 		return c.combination(key, arg, at, negate)
@@ -99,7 +124,13 @@ func (c compiler) member(key string, arg any, at path, negate bool) (predicate, 
 	case strings.HasPrefix(key, "$"):
 		return c.operator(key, arg, at, negate)
 	}
-	at = append(at[:len(at):len(at)], splitPath(key)...)
+	rest, err := splitPath(key)
+	if err != nil {
+		return nil, err
+	}
+	if at = append(at[:len(at):len(at)], rest...); len(at) > MaxDepth {
+		return nil, errPath
+	}
 	if sel, ok := arg.(map[string]any); ok && len(sel) > 0 {
 		return c.object(sel, at, negate)
 	}
@@ -116,6 +147,9 @@ func (c compiler) combination(op string, arg any, at path, negate bool) (predica
 	}
 	terms := make([]predicate, 0, len(list))
 	for _, v := range list {
+		if err := c.tally.operator(); err != nil {
+			return nil, err
+		}
 		sel, ok := v.(map[string]any)
 		if !ok {
 			return nil, badArg(op, arg)
@@ -140,6 +174,7 @@ func (c compiler) operator(op string, arg any, at path, negate bool) (predicate,
 	case len(at) == 0 && !c.bare:
 		return nil, bad("invalid_selector", "One or more conditions is missing a field name.")
 	}
+	lookup := int64(4 * (len(at) + 1)) // steps
 	if len(at) > 0 {
 		c.fields[at[0]] = struct{}{}
 	}
@@ -149,19 +184,18 @@ func (c compiler) operator(op string, arg any, at path, negate bool) (predicate,
 			return nil, badArg(op, arg)
 		}
 		want = want != negate
-		return func(v any) bool { _, found := at.lookup(v); return found == want }, nil
+		return func(b *work.Budget, v any) bool {
+			_, found := at.lookup(v)
+			return found == want && b.Spend(lookup) == nil
+		}, nil
 	}
-	compare := Compare
-	if slices.Equal(at, path{"_id"}) {
-		compare = compareRaw
-	}
-	test, err := build(op, arg, compare)
+	test, err := build(op, arg, condition{c.tally, slices.Equal(at, path{"_id"})})
 	if err != nil {
 		return nil, err
 	}
-	return func(v any) bool {
+	return func(b *work.Budget, v any) bool {
 		v, found := at.lookup(v)
-		return found && test(v) != negate
+		return b.Spend(lookup) == nil && found && test(b, v) != negate
 	}, nil
 }
 
@@ -170,9 +204,9 @@ func combine(terms []predicate, any_ bool) predicate {
 	if len(terms) == 1 {
 		return terms[0]
 	}
-	return func(v any) bool {
+	return func(b *work.Budget, v any) bool {
 		for _, t := range terms {
-			if t(v) == any_ {
+			if t(b, v) == any_ || b.Err() != nil {
 				return any_
 			}
 		}

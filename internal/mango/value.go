@@ -3,15 +3,18 @@ package mango
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 var errJSON = couch.BadRequest("invalid UTF-8 JSON")
@@ -24,7 +27,10 @@ func newDecoder(data []byte) *jsontext.Decoder {
 // parseValue reads one JSON value that a client sent: nil, bool, json.Number, string, []any or map[string]any.
 func parseValue(data []byte) (any, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
-	v, err := readValue(d)
+	v, err := readValue(d, MaxDepth)
+	if errors.Is(err, errDepth) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, errJSON
 	}
@@ -34,17 +40,25 @@ func parseValue(data []byte) (any, error) {
 	return v, nil
 }
 
-func readValue(d *jsontext.Decoder) (any, error) {
+var errDepth = tooLarge(MaxDepth, "levels of nesting")
+
+// anyDepth is for documents, whose nesting was checked when they were written.
+const anyDepth = math.MaxInt
+
+func readValue(d *jsontext.Decoder, depth int) (any, error) {
+	if depth < 0 {
+		return nil, errDepth
+	}
 	switch d.PeekKind() {
 	case '{':
 		object := map[string]any{}
 		err := readObject(d, func(name string) (err error) {
-			object[name], err = readValue(d)
+			object[name], err = readValue(d, depth-1)
 			return err
 		})
 		return object, err
 	case '[':
-		return readArray(d)
+		return readArray(d, depth-1)
 	case '0': // a number's token does not keep its spelling
 		v, err := d.ReadValue()
 		return json.Number(v), err
@@ -80,13 +94,13 @@ func readObject(d *jsontext.Decoder, member func(name string) error) error {
 	return err
 }
 
-func readArray(d *jsontext.Decoder) (any, error) {
+func readArray(d *jsontext.Decoder, depth int) (any, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
 	}
 	list := []any{}
 	for d.PeekKind() != ']' {
-		v, err := readValue(d)
+		v, err := readValue(d, depth)
 		if err != nil {
 			return nil, err
 		}
@@ -99,8 +113,13 @@ func readArray(d *jsontext.Decoder) (any, error) {
 // A path leads to a value within a document: member names, and indexes of arrays.
 type path []string
 
+var errPath = tooLarge(MaxDepth, "names in one field's path")
+
 // splitPath reads "a.b", where \. is a dot within a name.
-func splitPath(field string) path {
+func splitPath(field string) (path, error) {
+	if strings.Count(field, ".") >= MaxDepth {
+		return nil, errPath
+	}
 	var p path
 	var name strings.Builder
 	for i := 0; i < len(field); i++ {
@@ -115,7 +134,7 @@ func splitPath(field string) path {
 			name.WriteByte(c)
 		}
 	}
-	return append(p, name.String())
+	return append(p, name.String()), nil
 }
 
 func (p path) lookup(v any) (any, bool) {
@@ -163,6 +182,18 @@ func (s *Selector) newView(sort []path) view {
 	return v
 }
 
+// largeDoc is from which size on the memory for a document's values is held.
+const largeDoc = 64 << 10
+
+// hold takes the memory that a large document's values need, until free is called.
+func (w view) hold(ctx context.Context, doc *couch.Doc) (free func(), err error) {
+	if len(doc.Body) < largeDoc || len(w.fields) == 0 {
+		return func() {}, nil
+	}
+	size := work.JSONSize(doc.Body)
+	return func() { work.Release(ctx, size) }, work.Hold(ctx, size)
+}
+
 func (w view) of(doc *couch.Doc) (map[string]any, error) {
 	out := make(map[string]any, len(w.fields))
 	if len(w.fields) == 0 {
@@ -187,7 +218,7 @@ func (w view) read(object []byte, out map[string]any) error {
 		if _, ok := w.fields[name]; !ok {
 			return d.SkipValue()
 		}
-		out[name], err = readValue(d)
+		out[name], err = readValue(d, anyDepth)
 		return err
 	})
 }
