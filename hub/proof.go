@@ -93,7 +93,7 @@ func forPurpose(r *http.Request, p hubdoc.Purpose) bool {
 	case r.Method == http.MethodPost && last != "_bulk_docs" && strings.HasPrefix(last, "_"):
 		return p == hubdoc.ToRead // _all_docs, _changes, _bulk_get, _find …
 	}
-	return p == hubdoc.ToClaim || p == hubdoc.ToRemove
+	return p == hubdoc.ToClaim
 }
 
 // nonces are those of the proofs that were taken and could come again. They are

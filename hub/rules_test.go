@@ -359,8 +359,8 @@ func TestAnonymousPeers(t *testing.T) {
 	s.as("", "GET", "/hub/"+id, "", 404, ProofHeader+": "+hubdoc.Proof{Origin: s.url, Database: "hub", Method: "GET", Purpose: hubdoc.ToRead}.Sign(ann.key, time.Now().Add(-time.Hour)))
 	path := "/hub/" + shareID + "?rev=" + rev
 	s.as("", "DELETE", path, "", 403)
-	s.as("", "DELETE", path, "", 403, s.proof(ann, "DELETE", path, hubdoc.ToRemove))
-	s.as("", "DELETE", path, "", 200, s.proof(bob, "DELETE", path, hubdoc.ToRemove))
+	s.as("", "DELETE", path, "", 403, s.proof(ann, "DELETE", path, hubdoc.ToClaim))
+	s.as("", "DELETE", path, "", 200, s.proof(bob, "DELETE", path, hubdoc.ToClaim))
 	s.as("", "PUT", "/hub/_design/x", "{}", 401)
 }
 

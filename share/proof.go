@@ -60,11 +60,5 @@ func (h *provenHub) Changes(ctx context.Context, o couch.ChangesOptions, fn func
 }
 
 func (h *provenHub) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOptions) ([]couch.WriteResult, error) {
-	purpose := hubdoc.ToRemove
-	for _, d := range docs {
-		if !d.Deleted {
-			purpose = hubdoc.ToClaim
-		}
-	}
-	return h.DB.BulkDocs(h.with(ctx, purpose), docs, o)
+	return h.DB.BulkDocs(h.with(ctx, hubdoc.ToClaim), docs, o)
 }

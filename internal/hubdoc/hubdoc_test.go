@@ -32,10 +32,10 @@ func TestProof(t *testing.T) {
 	if _, err := ParseProof("AAAA.1700000000.AAAA", "hub", "GET"); !errors.Is(err, ErrEarlierProof) {
 		t.Errorf("of an earlier release: %v", err)
 	}
-	parts := strings.Split(good, ".")
-	bad := map[string]string{"nothing": "", "six parts": strings.Join(parts[:6], "."), "too long": good + strings.Repeat("x", maxProof)}
-	for i, other := range []string{"v3", "", "1", "AAAAAAAAAAAAAAAAAAAAAA", "claim", "aHR0cDovL2V2aWwuZXhhbXBsZQ", strings.Repeat("A", 86)} {
-		bad["part "+parts[i]] = strings.Join(append(append(append([]string{}, parts[:i]...), other), parts[i+1:]...), ".")
+	parts := strings.Split(good, " ")
+	bad := map[string]string{"nothing": "", "six parts": strings.Join(parts[:6], " "), "too long": good + strings.Repeat("x", maxProof)}
+	for i, other := range []string{"v3", "", "1", strings.Repeat("A", 32), "claim", "http://evil.example", strings.Repeat("A", 86) + "=="} {
+		bad["part "+parts[i]] = strings.Join(append(append(append([]string{}, parts[:i]...), other), parts[i+1:]...), " ")
 	}
 	for name, s := range bad {
 		if p, err := ParseProof(s, "hub", "GET"); err == nil || errors.Is(err, ErrOldProof) {
@@ -65,7 +65,7 @@ func FuzzParseProof(f *testing.F) {
 	_, key, _ := ed25519.GenerateKey(nil)
 	f.Add(Proof{Origin: "http://localhost", Database: "hub", Method: "GET", Purpose: ToRead}.Sign(key, time.Now()))
 	f.Add("a.1.b")
-	f.Add("v2.a.1.b.c.d.e")
+	f.Add("v2 a 1 b c d e")
 	f.Fuzz(func(t *testing.T, s string) {
 		if p, err := ParseProof(s, "hub", "GET"); err == nil && len(p.Peer) != 39 {
 			t.Fatalf("%q: %+v", s, p)

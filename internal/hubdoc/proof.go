@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/url"
 	"strconv"
@@ -21,10 +22,9 @@ type Purpose string
 
 // The purposes of a [Proof].
 const (
-	ToRead   Purpose = "read"   // what only this peer may see
-	ToClaim  Purpose = "claim"  // to write documents that the peer has signed
-	ToRemove Purpose = "remove" // to delete them, or signals to the peer
-	ToRelay  Purpose = "relay"  // a ticket of the hub's relay
+	ToRead  Purpose = "read"  // what only this peer may see
+	ToClaim Purpose = "claim" // to write or delete documents as this peer
+	ToRelay Purpose = "relay" // a ticket of the hub's relay
 )
 
 // A Proof is for one request: it names the hub as the peer dialled it, so that
@@ -36,7 +36,7 @@ type Proof struct {
 	Method   string // of the request
 	Purpose  Purpose
 	Time     time.Time
-	Nonce    string // 16 random bytes in base64url
+	Nonce    string // 16 random bytes in hexadecimal
 
 	Peer string // the id of the peer that signed it; set by [ParseProof]
 }
@@ -47,6 +47,7 @@ const ProofAge = SignalAge
 const (
 	proofLabel   = "loveseat proof v2\n"
 	proofVersion = "v2"
+	nonceSize    = 16
 	maxProof     = 1024
 )
 
@@ -73,47 +74,43 @@ func (p *Proof) text(at string) []byte {
 	return []byte(proofLabel + strings.Join([]string{p.Origin, p.Database, p.Method, string(p.Purpose), at, p.Nonce}, "\n"))
 }
 
-// Sign makes the header's value of origin, database, method and purpose:
+// Sign makes the header's value of origin, database, method and purpose, seven words:
 //
-//	v2.<key>.<time>.<nonce>.<purpose>.<origin>.<signature>
+//	v2 <key> <time> <nonce> <purpose> <origin> <signature>
 //
 // with the public signing key, milliseconds since 1970, and the signature of the label
 // "loveseat proof v2\n" and, with line feeds between them, origin, database,
-// method, purpose, time and nonce. Key, origin and signature are in unpadded base64url.
+// method, purpose, time and nonce. Key and signature are in base64.
 func (p Proof) Sign(key ed25519.PrivateKey, now time.Time) string {
-	nonce := make([]byte, 16)
+	nonce := make([]byte, nonceSize)
 	_, _ = rand.Read(nonce) // never fails
-	b64 := base64.RawURLEncoding.EncodeToString
-	p.Nonce = b64(nonce)
-	at := strconv.FormatInt(now.UnixMilli(), 10)
-	return strings.Join([]string{
-		proofVersion, b64(key.Public().(ed25519.PublicKey)), at, p.Nonce, string(p.Purpose), b64([]byte(p.Origin)), b64(ed25519.Sign(key, p.text(at))),
-	}, ".")
+	p.Nonce = hex.EncodeToString(nonce)
+	at, b64 := strconv.FormatInt(now.UnixMilli(), 10), base64.StdEncoding.EncodeToString
+	return strings.Join([]string{proofVersion, b64(key.Public().(ed25519.PublicKey)), at, p.Nonce, string(p.Purpose), p.Origin, b64(ed25519.Sign(key, p.text(at)))}, " ")
 }
 
 // ParseProof reads the header's value in a request that uses a method on a database,
 // and verifies its signature. Whether origin and purpose are right and the nonce is new is the
 // hub's to judge. Errors: [ErrEarlierProof]; [ErrOldProof] with the proof; others.
 func ParseProof(s, database, method string) (*Proof, error) {
-	parts := strings.Split(s, ".")
+	parts := strings.Split(s, " ")
 	switch {
 	case len(s) > maxProof:
 		return nil, errProof
-	case len(parts) == 3:
+	case len(parts) == 1 && strings.Count(s, ".") == 2:
 		return nil, ErrEarlierProof
 	case len(parts) != 7 || parts[0] != proofVersion:
 		return nil, errProof
 	}
-	b64 := base64.RawURLEncoding.Strict()
+	b64 := base64.StdEncoding.Strict()
 	key, err1 := b64.DecodeString(parts[1])
-	nonce, err2 := b64.DecodeString(parts[3])
-	origin, err3 := b64.DecodeString(parts[5])
-	signature, err4 := b64.DecodeString(parts[6])
-	ms, err5 := strconv.ParseInt(parts[2], 10, 64)
-	if errors.Join(err1, err2, err3, err4, err5) != nil || len(key) != ed25519.PublicKeySize || len(nonce) != 16 {
+	nonce, err2 := hex.DecodeString(parts[3])
+	signature, err3 := b64.DecodeString(parts[6])
+	ms, err4 := strconv.ParseInt(parts[2], 10, 64)
+	if errors.Join(err1, err2, err3, err4) != nil || len(key) != ed25519.PublicKeySize || len(nonce) != nonceSize {
 		return nil, errProof
 	}
-	p := &Proof{Origin: string(origin), Database: database, Method: method, Purpose: Purpose(parts[4]), Time: time.UnixMilli(ms), Nonce: parts[3], Peer: PeerID(key)}
+	p := &Proof{Origin: parts[5], Database: database, Method: method, Purpose: Purpose(parts[4]), Time: time.UnixMilli(ms), Nonce: parts[3], Peer: PeerID(key)}
 	if !ed25519.Verify(key, p.text(parts[2]), signature) {
 		return nil, errors.New("the proof is not for this request, or not the peer's")
 	}

@@ -361,11 +361,11 @@ export class Share {
     }
   }
 
-  /** Ends the share and removes its document from the hub. keepalive: the page is going away. */
-  async unshare(keepalive = false): Promise<void> {
+  /** Ends the share and removes its document from the hub. proof: the page is going away, see Hub.write. */
+  async unshare(proof?: string): Promise<void> {
     this.stop();
     for (let attempt = 0; this.#rev; attempt++) {
-      const [w] = await this.peer.hub.write([{ _id: sharePrefix + this.id, _rev: this.#rev, _deleted: true }], keepalive);
+      const [w] = await this.peer.hub.write([{ _id: sharePrefix + this.id, _rev: this.#rev, _deleted: true }], attempt && proof ? '' : proof);
       if (!w?.error || w.error === 'not_found') break;
       if (w.error !== 'conflict' || attempt === 2) throw new CouchError(403, w.error, w.reason ?? '');
       try {
