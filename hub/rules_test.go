@@ -111,11 +111,16 @@ func basicAuth(name string) string {
 // startUsers starts a hub with the administrator root and the users ann, bob and eve, whose role is their initial.
 func startUsers(t *testing.T, c Config) *server {
 	t.Helper()
+	return startUsersIn(t, t.TempDir(), c)
+}
+
+func startUsersIn(t *testing.T, dir string, c Config) *server {
+	t.Helper()
 	c.Admin = &Admin{"root", "secret"}
-	s := start(t, c)
+	s := startIn(t, dir, c)
 	for _, name := range []string{"ann", "bob", "eve"} {
 		body := fmt.Sprintf(`{"type":"user","name":%q,"password":"secret","roles":[%q]}`, name, name[:1])
-		if a := s.do("PUT", "/_users/org.couchdb.user:"+name, body, basicAuth("root")); a.StatusCode != 201 {
+		if a := s.do("PUT", "/_users/org.couchdb.user:"+name, body, basicAuth("root")); a.StatusCode != 201 && a.StatusCode != 409 {
 			t.Fatalf("%d %s", a.StatusCode, a.body)
 		}
 	}
