@@ -270,3 +270,29 @@ func openHub(t *testing.T, s *server) couch.DB {
 	}
 	return db
 }
+
+// A share that is withdrawn while what was signed before is on its way does not stay.
+func TestWithdrawnMeanwhile(t *testing.T) {
+	s := startUsers(t, Config{})
+	d, db := newDevice(t), openHub(t, s)
+	id, body := d.share(t, nil)
+	doc := &couch.Doc{ID: id, Body: []byte(body)}
+	parsed, err := hubdoc.ParseShare(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ruled := &ruledDB{DB: db, hub: s.hub.service.hubs["hub"], who: caller{user: user{Name: "ann"}}}
+	w := &incoming{doc: doc, peer: d.id, share: parsed, till: time.Now(), undo: func() {}}
+	if err := ruled.notWithdrawn(t.Context(), w); err != nil {
+		t.Fatal(err) // it is looked at …
+	}
+	note := fmt.Appendf(nil, `{"type":"withdrawn","v":1,"published":%q,"expires":%q}`, parsed.Published, hubdoc.FormatTime(time.Now().Add(time.Minute)))
+	rev := write(t, db, &couch.Doc{ID: withdrawnID(id), Body: note}, doc)[1] // … and arrives after the share was withdrawn
+	if err := ruled.wrote(t.Context(), w, rev); couch.AsError(err) != errWithdrawn {
+		t.Errorf("%v", err)
+	}
+	if _, err := db.Get(t.Context(), id, couch.GetOptions{}); err == nil {
+		t.Error("the share is back")
+	}
+	s.as("root", "GET", "/hub/peer:"+d.id, "", 404)
+}

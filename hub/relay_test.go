@@ -52,7 +52,9 @@ func (s *server) relayDial(ticket string) (*websocket.Conn, int) {
 	return ws, resp.StatusCode
 }
 
-func relayAsk(session string, of side) string { return fmt.Sprintf(`{"session":%q,"side":%q}`, session, of) }
+func relayAsk(session string, of side) string {
+	return fmt.Sprintf(`{"session":%q,"side":%q}`, session, of)
+}
 
 // relayPair is the two sides of a session.
 func (s *server) relayPair(session string) (a, b *websocket.Conn) {
