@@ -235,10 +235,10 @@ func TestWithdrawnStaysSo(t *testing.T) {
 	rev = s.as("ann", "PUT", "/hub/"+share, third, 201).rev(t) // the peer itself may share again
 	s.as("root", "DELETE", "/hub/"+share+"?rev="+rev, "", 200)
 	s.as("root", "PUT", "/hub/"+share, third, 403)
-	_, stale := d.share(t, func(s *hubdoc.Share) {
+	stale, body := newDevice(t).share(t, func(s *hubdoc.Share) {
 		s.Published, s.Expires = hubdoc.FormatTime(time.Now().Add(-hubdoc.SignalAge-time.Second)), hubdoc.FormatTime(time.Now().Add(20*time.Hour))
 	})
-	s.as("ann", "PUT", "/hub/"+share, stale, 403) // so the hub may forget after that time
+	s.as("ann", "PUT", "/hub/"+stale, body, 403) // so the hub may forget after that time
 	notes := left(t, openHub(t, s))
 	if !notes[withdrawnID(share)] {
 		t.Error("there is no note of what was withdrawn")
