@@ -70,6 +70,8 @@ type Peer struct {
 	ctx    context.Context // ends with Close, after the shares have ended
 	cancel context.CancelFunc
 
+	sharing sync.Mutex // held while a share is begun
+
 	mu      sync.Mutex
 	closing bool
 	serving bool // server.run has been started
