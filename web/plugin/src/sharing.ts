@@ -20,6 +20,7 @@ const prepareEvery = 45_000, farewellAge = 110_000; // ms
 export class Sharing {
   readonly #shares = new Map<string, Share>();
   readonly #topics = new Set<Topic>();
+  #beginning: Promise<unknown> = Promise.resolve();
   #preparing?: ReturnType<typeof setTimeout>;
   #farewells: { proofs: string[]; at: number } = { proofs: [], at: 0 };
 
@@ -29,9 +30,9 @@ export class Sharing {
 
   /** Publishes a database and serves it. topic: as a member of one. */
   async share(db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
-    const s = await Share.of(this.peer, db, o, topic), there = this.#shares.get(s.id);
-    if (there && !there.why) throw new CouchError(412, 'already_shared', 'This database is shared already.');
-    this.#shares.set(s.id, s);
+    const begun = this.#beginning.catch(() => {}).then(() => this.#begin(db, o, topic));
+    this.#beginning = begun;
+    const s = await begun;
     try {
       await s.publish();
     } catch (e) {
@@ -40,6 +41,13 @@ export class Sharing {
     }
     void s.renew().finally(() => !s.why && this.#shares.get(s.id) === s && this.#shares.delete(s.id));
     this.#prepare();
+    return s;
+  }
+
+  /** Makes a share that is served, one at a time: what is refused because the database is shared already must not note another audience. */
+  async #begin(db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
+    const s = await Share.of(this.peer, db, o, base => [...this.#shares.values()].some(is => is.base === base && !is.why), topic);
+    this.#shares.set(s.id, s);
     return s;
   }
 

@@ -45,6 +45,25 @@ test('the same database has the same id again, and another peer another', async 
   assert.notEqual((await third.share(db)).id, id);
 });
 
+test('the same database shared to others has another id, and one that leaves nobody out keeps it', async t => {
+  const h = hub(), identity = await Identity.create(), db = pouch(), ids = [];
+  const [ann, bob] = (await Promise.all([1, 2].map(() => Identity.create()))).map(i => i.id), onRemote = () => {};
+  const options = [{ allow: [ann] }, { allow: [ann] }, { allow: [bob, ann] }, { allow: [bob] }, { onRemote }, {}, {}, { allow: [bob] }, { allow: [bob], invited: true }];
+  for (const o of options) {
+    const p = await join(t, h, { identity });
+    ids.push((await p.share(db, o)).id);
+    await assert.rejects(p.share(db, { allow: [(await Identity.create()).id] }), { status: 412 }); // and notes no other audience
+    await p.close();
+  }
+  assert.deepEqual(ids.map((id, i) => id === ids[i - 1]), [false, true, true, false, false, true, true, false, true]);
+  assert.equal(new Set(ids).size, 4);
+  const first = await join(t, h, { identity }), second = await join(t, h, { identity }), events = [];
+  await first.share(db, { onEvent: e => events.push(e) });
+  await second.share(db, { allow: [ann] });
+  first.served(db).renewSoon();
+  await eventually(() => events.some(e => e.kind === 'ended' && e.error?.name === 'taken_over'));
+});
+
 test('refusals tell their reason, and are remembered while the peer stays', async t => {
   const h = hub(), alice = await join(t, h), asked = [], db = pouch(), events = [];
   const s = await alice.share(db, {
