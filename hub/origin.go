@@ -136,7 +136,8 @@ func (h *Hub) Hosts() (names []string) {
 // ownOrigin reports whether a peer that has dialled an origin means this hub, and not
 // another one that passes its requests on. A name counts with the ports 80 and 443, that on which the
 // request arrived and the one it is given with; an address that is not given, and a loopback
-// name, only if it is where the request arrived.
+// name, only if it is where the request arrived, not through a reverse proxy: what is at a
+// loopback address there is somebody else's on another machine.
 func (h *Hub) ownOrigin(r *http.Request, origin string) bool {
 	u, err := url.Parse(origin)
 	if err != nil || hubdoc.Origin(u) != origin || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -152,7 +153,7 @@ func (h *Hub) ownOrigin(r *http.Request, origin string) bool {
 	}
 	at := here.Addr().Unmap().WithZone("")
 	arrived := here.IsValid() && port == strconv.Itoa(int(here.Port()))
-	if a, err := netip.ParseAddr(host); arrived && (err == nil && a.Unmap() == at || at.IsLoopback() && LoopbackHost(host)) {
+	if a, err := netip.ParseAddr(host); arrived && !passedOn(r) && (err == nil && a.Unmap() == at || at.IsLoopback() && LoopbackHost(host)) {
 		return true
 	}
 	names := h.hosts
@@ -162,6 +163,16 @@ func (h *Hub) ownOrigin(r *http.Request, origin string) bool {
 	return slices.ContainsFunc(names, func(n hostName) bool {
 		return n.matches(host) && (port == n.port || n.port == "" && (arrived || port == "80" || port == "443"))
 	})
+}
+
+// passedOn reports whether a request says that it came through a proxy.
+func passedOn(r *http.Request) bool {
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"} {
+		if len(r.Header.Values(name)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // parseOrigin checks a configured origin: scheme and host, nothing else.

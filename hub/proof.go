@@ -113,8 +113,8 @@ type taken struct {
 }
 
 const (
-	maxNonces       = 4096   // of one peer
-	maxProvers      = 10_000 // peers of one client, at a time
+	maxNonces       = 4096 // of one peer
+	maxProvers      = 2000 // peers of one client, at a time
 	maxAllProvers   = 200_000
 	nonceAge        = hubdoc.ProofAge + 10*time.Second // after its proof was made a nonce is forgotten
 	nonceSweepEvery = 10 * time.Second
