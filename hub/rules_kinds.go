@@ -17,7 +17,7 @@ const (
 	either side = ""
 )
 
-// may reports whether a caller may take a side of connections in a hub database.
+// maySide reports whether a caller may take a side of connections in a hub database.
 func (d *Database) maySide(c *caller, s side) bool {
 	if !c.may(d.Signal) {
 		return false
