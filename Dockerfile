@@ -1,6 +1,6 @@
 # The hub in one static binary.
 #   docker build -t hubserver .
-#   docker run -p 5984:5984 -v hub:/data -e LOVESEAT_ADMIN=ann:PASSWORD hubserver
+#   docker run -p 5984:5984 -v hub:/data -e LOVESEAT_ADMIN=ann:PASSWORD -e LOVESEAT_HOST=localhost hubserver
 FROM node:22 AS page
 WORKDIR /src/web
 COPY web/plugin/tsconfig.json plugin/

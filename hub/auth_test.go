@@ -21,7 +21,7 @@ var admin = &Admin{Name: "ann", Password: "s3cret:word"}
 const basic = "Authorization: Basic YW5uOnMzY3JldDp3b3Jk"
 
 func TestAccounts(t *testing.T) {
-	s := start(t, Config{Admin: admin})
+	s := start(t, Config{Admin: admin, Hosts: []string{"hub.example.org"}})
 	for _, tt := range []struct {
 		method, path string
 		headers      []string

@@ -83,7 +83,7 @@ func (s *sweeper) sweep(ctx context.Context, db couch.DB, now time.Time) error {
 	if _, err := db.Changes(ctx, couch.ChangesOptions{AllLeaves: true}, func(c *couch.Change) error { return w.change(ctx, c) }); err != nil {
 		return err
 	}
-	if err := errors.Join(w.leased(ctx, hubdoc.SharePrefix), w.leased(ctx, peerPrefix), w.purge(ctx)); err != nil {
+	if err := errors.Join(w.leased(ctx, hubdoc.SharePrefix), w.leased(ctx, peerPrefix), w.leased(ctx, withdrawnPrefix), w.purge(ctx)); err != nil {
 		return err
 	}
 	s.dead, s.next = w.dead, w.next
@@ -125,7 +125,7 @@ type sweep struct {
 // change looks at one document. Bodies are not read: a signal's id tells its time.
 func (w *sweep) change(ctx context.Context, c *couch.Change) error {
 	doc := couch.DocRevs{ID: c.ID, Revs: c.Revs}
-	switch signal, leased := strings.HasPrefix(c.ID, hubdoc.SignalPrefix), strings.HasPrefix(c.ID, hubdoc.SharePrefix) || strings.HasPrefix(c.ID, peerPrefix); {
+	switch signal, leased := strings.HasPrefix(c.ID, hubdoc.SignalPrefix), leasedID(c.ID); {
 	case c.Deleted && w.s.noPurge, !signal && !leased:
 		return nil
 	case signal && c.Deleted:
@@ -151,6 +151,11 @@ func (w *sweep) change(ctx context.Context, c *couch.Change) error {
 	}
 	w.revs[c.ID] = c.Revs
 	return nil
+}
+
+// leasedID reports whether a document says itself when it expires.
+func leasedID(id string) bool {
+	return strings.HasPrefix(id, hubdoc.SharePrefix) || strings.HasPrefix(id, peerPrefix) || strings.HasPrefix(id, withdrawnPrefix)
 }
 
 // leased looks at the documents whose bodies say when they expire.

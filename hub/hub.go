@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -59,6 +60,13 @@ type Config struct {
 	// use the hub with credentials: "https://example.org".
 	Origins []string
 
+	// Hosts are the names under which the hub is reached, besides those of this machine and of the
+	// certificate: "hub.example.org", with a port if it is neither 80, 443 nor
+	// the one it listens on. Requests under other names are refused, and so are proofs of peers that dialled another hub.
+	Hosts []string
+	// CertificateHosts returns the names in the hub's TLS certificate, which may change; nil: none.
+	CertificateHosts func() []string
+
 	// SessionTimeout is how long a cookie session lasts without use. 0: 10 minutes, as in CouchDB.
 	SessionTimeout time.Duration
 
@@ -84,6 +92,9 @@ type Hub struct {
 	metrics  *metrics
 	service  *service
 	origins  map[string]bool
+	hosts    []hostName // Config.Hosts
+	machine  string     // its host name
+	nonces   nonces
 	handler  http.Handler
 }
 
@@ -106,6 +117,14 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 		}
 		h.origins[origin] = true
 	}
+	for _, name := range c.Hosts {
+		n, err := parseHost(name)
+		if err != nil {
+			return nil, err
+		}
+		h.hosts = append(h.hosts, n)
+	}
+	h.machine, _ = os.Hostname() // without one it is known by its addresses
 	if err := h.newAccounts(ctx); err != nil {
 		return nil, err
 	}

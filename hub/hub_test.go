@@ -35,7 +35,13 @@ type server struct {
 
 func start(t *testing.T, c Config) *server {
 	t.Helper()
-	store, err := localdb.OpenStore(t.TempDir(), localdb.Options{})
+	return startIn(t, t.TempDir(), c)
+}
+
+// startIn starts a hub over the databases in a directory.
+func startIn(t *testing.T, dir string, c Config) *server {
+	t.Helper()
+	store, err := localdb.OpenStore(dir, localdb.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
 )
 
@@ -87,8 +88,8 @@ type iceAnswer struct {
 // iceServers is GET /_ice.
 func (h *Hub) iceServers(w http.ResponseWriter, r *http.Request) {
 	c := callerOf(r.Context())
-	if !h.maySignal(&c) {
-		couchhttp.WriteError(w, c.refusal())
+	if err := h.mayConnect(r, &c); err != nil {
+		couchhttp.WriteError(w, couch.AsError(err))
 		return
 	}
 	i := h.service.ice
@@ -103,14 +104,21 @@ func (h *Hub) iceServers(w http.ResponseWriter, r *http.Request) {
 	writeValue(w, a)
 }
 
-// maySignal reports whether a caller may negotiate connections in one of the hub databases.
-func (h *Hub) maySignal(c *caller) bool {
+// mayConnect reports why a caller may not negotiate connections in any of the hub databases.
+func (h *Hub) mayConnect(r *http.Request, c *caller) error {
+	if c.admin {
+		return nil
+	}
 	for _, d := range h.service.hubs {
-		if c.may(d.Signal) {
-			return true
+		sec, err := h.security.of(r.Context(), d.Name)
+		if err != nil {
+			return err
+		}
+		if sec.member(&c.user) && d.maySide(c, either) {
+			return nil
 		}
 	}
-	return false
+	return c.refusal()
 }
 
 // turnUser names a caller to TURN servers, which count by it: a user, or an address.

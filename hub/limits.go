@@ -19,15 +19,20 @@ import (
 // or the address of who is not signed in (of IPv6, its /64). Administrators are
 // free of them. 0 is the default that is named, a negative number no limit.
 type Quotas struct {
-	Requests   float64       // a second, with five seconds' worth at once: 1000
-	Documents  float64       // written a second, with ten seconds' worth at once: 1000
-	Signals    float64       // sent a second, with ten seconds' worth at once: 200
-	Concurrent int           // requests under way, waiting feeds apart: 128
-	Feeds      int           // waiting changes feeds: 200
-	AllFeeds   int           // waiting changes feeds of all clients, administrators included: 50,000
-	Databases  int           // on the server, whoever makes them: no limit
-	Memory     int64         // bytes held at a time for the requests of all clients, half of them for one: see [couchhttp.Limits]. 512 MiB
-	Upload     time.Duration // that a request body may take besides a second for each KiB: 1 minute
+	Requests   float64 // a second, with five seconds' worth at once: 1000
+	Documents  float64 // written a second, with ten seconds' worth at once: 1000
+	Signals    float64 // sent a second, with ten seconds' worth at once: 200
+	Concurrent int     // requests under way, waiting feeds apart: 128
+	Feeds      int     // waiting changes feeds: 200
+	AllFeeds   int     // waiting changes feeds of all clients, administrators included: 50,000
+	Shares     int     // of one peer at a time: 256
+	ShareBytes int64   // of their documents: 2 MiB
+	// Four times as many shares and bytes are of one user or address, whatever the peers.
+	Waiting      int           // signals of one peer, user or address that are not yet removed: 10,000
+	WaitingBytes int64         // of them: 32 MiB
+	Databases    int           // on the server, whoever makes them: no limit
+	Memory       int64         // bytes held at a time for the requests of all clients, half of them for one: see [couchhttp.Limits]. 512 MiB
+	Upload       time.Duration // that a request body may take besides a second for each KiB: 1 minute
 }
 
 func (q *Quotas) setDefaults() {
@@ -37,6 +42,10 @@ func (q *Quotas) setDefaults() {
 	or(&q.Concurrent, 128)
 	or(&q.Feeds, 200)
 	or(&q.AllFeeds, 50_000)
+	or(&q.Shares, 256)
+	or(&q.ShareBytes, 2<<20)
+	or(&q.Waiting, 10_000)
+	or(&q.WaitingBytes, 32<<20)
 	or(&q.Databases, -1)
 	or(&q.Memory, 512<<20)
 	or(&q.Upload, time.Minute)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/hubdoc"
 )
 
 // exhausted repeats a request until it is refused, which must be well said, and returns how often it was not.
@@ -47,7 +48,7 @@ func TestQuotas(t *testing.T) {
 	ann, bob := newDevice(t), newDevice(t)
 	if n := s.exhausted(func() *answer {
 		id, body := ann.signal(t, bob, nil)
-		return s.do("PUT", "/hub/"+id, body, basicAuth("ann"), asJSON)
+		return s.do("PUT", "/hub/"+id, body, basicAuth("ann"), asJSON, s.proof(ann, "PUT", "/hub/"+id, hubdoc.ToClaim))
 	}); n != 3 {
 		t.Errorf("%d signals", n)
 	}

@@ -6,10 +6,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
+	"github.com/loveseat-db/loveseat/internal/hubdoc"
 )
 
 // LoopbackHost reports whether a host name (without port) can only mean this machine.
@@ -22,21 +25,154 @@ func LoopbackHost(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// checkHost refuses requests under a foreign host name when there are no
-// accounts: a page of evil.example whose name now resolves to 127.0.0.1 (DNS
-// rebinding) would otherwise be of the same origin as the hub.
+// checkHost refuses requests under a host name that is not one of the hub's: a
+// page of evil.example whose name now resolves to this machine (DNS rebinding)
+// would otherwise be of the same origin as the hub.
 func (h *Hub) checkHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
+		host := hostname(r.Host)
+		switch {
+		case host == "" || h.knownHost(host): // "": HTTP/1.0, which no browser speaks
+			next.ServeHTTP(w, r)
+		case h.open():
+			couchhttp.WriteError(w, couch.Forbidden("A hub without an administrator answers only to localhost, and to the names given by --host."))
+		default:
+			couchhttp.WriteError(w, couch.Forbidden(fmt.Sprintf("This hub does not answer to the name %.100q. If it is the hub's, start it with --host.", host)))
 		}
-		if h.open() && host != "" && !LoopbackHost(host) {
-			couchhttp.WriteError(w, couch.Forbidden("A hub without an administrator answers only to localhost."))
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
+}
+
+// hostname returns the host of a "host:port", in lower case and without brackets or a dot at the end.
+func hostname(hostport string) string {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+}
+
+// knownHost reports whether the hub answers to a host name (without port). Any IP
+// address is as good as another, since no name can be made to mean it; but a hub without
+// accounts is for this machine alone.
+func (h *Hub) knownHost(host string) bool {
+	host = hostname(host)
+	if LoopbackHost(host) || slices.ContainsFunc(h.hosts, func(n hostName) bool { return n.matches(host) }) {
+		return true
+	}
+	if h.open() {
+		return false
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil || slices.ContainsFunc(h.otherHosts(), func(n hostName) bool { return n.matches(host) })
+}
+
+// A hostName is a name of the hub: "hub.example.org", "*.example.org", an address. port is ""
+// where it is not said.
+type hostName struct{ name, port string }
+
+// parseHost reads a name of the hub, with or without a port.
+func parseHost(s string) (hostName, error) {
+	n := hostName{name: hostname(s)}
+	if host, port, err := net.SplitHostPort(s); err == nil && host != "" {
+		n.port = port
+	}
+	name := strings.TrimPrefix(n.name, "*.")
+	if _, err := netip.ParseAddr(name); err != nil && (name == "" || strings.ContainsAny(name, "/:@*?# ")) {
+		return n, fmt.Errorf("host %q: want a name or an address, with a port if it is not the usual one, like hub.example.org or 203.0.113.7:8443", s)
+	}
+	if _, err := strconv.ParseUint(n.port, 10, 16); err != nil && n.port != "" {
+		return n, fmt.Errorf("host %q: %q is not a port", s, n.port)
+	}
+	return n, nil
+}
+
+// matches reports whether a host is meant; "*." stands for one label, as in certificates.
+func (n hostName) matches(host string) bool {
+	if parent, ok := strings.CutPrefix(n.name, "*."); ok {
+		_, rest, ok := strings.Cut(host, ".")
+		return ok && rest == parent
+	}
+	return n.name == host
+}
+
+// otherHosts are the names that need not be configured: the machine's, and its certificate's.
+func (h *Hub) otherHosts() (names []hostName) {
+	add := func(name string) {
+		if n, err := parseHost(name); err == nil && n.name != "" {
+			names = append(names, n)
+		}
+	}
+	if h.machine != "" {
+		add(h.machine)
+		add(h.machine + ".local")
+	}
+	if h.c.CertificateHosts != nil {
+		for _, name := range h.c.CertificateHosts() {
+			add(name)
+		}
+	}
+	return names
+}
+
+// Hosts returns the names that the hub answers to, besides those of this machine's
+// loopback interface and, if there is an administrator, IP addresses.
+func (h *Hub) Hosts() (names []string) {
+	all := h.hosts
+	if !h.open() {
+		all = append(slices.Clone(all), h.otherHosts()...)
+	}
+	for _, n := range all {
+		name := n.name
+		if n.port != "" {
+			name = net.JoinHostPort(name, n.port)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// ownOrigin reports whether a peer that has dialled an origin means this hub, and not
+// another one that passes its requests on. A name counts with the ports 80 and 443, that on which the
+// request arrived and the one it is given with; an address that is not given, and a loopback
+// name, only if it is where the request arrived, not through a reverse proxy: what is at a
+// loopback address there is somebody else's on another machine.
+func (h *Hub) ownOrigin(r *http.Request, origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || hubdoc.Origin(u) != origin || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return false
+	}
+	host, port := hostname(u.Host), u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	var here netip.AddrPort
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		here, _ = netip.ParseAddrPort(a.String())
+	}
+	at := here.Addr().Unmap().WithZone("")
+	arrived := here.IsValid() && port == strconv.Itoa(int(here.Port()))
+	if a, err := netip.ParseAddr(host); arrived && !passedOn(r) && (err == nil && a.Unmap() == at || at.IsLoopback() && LoopbackHost(host)) {
+		return true
+	}
+	names := h.hosts
+	if !h.open() {
+		names = append(slices.Clone(names), h.otherHosts()...)
+	}
+	return slices.ContainsFunc(names, func(n hostName) bool {
+		return n.matches(host) && (port == n.port || n.port == "" && (arrived || port == "80" || port == "443"))
+	})
+}
+
+// passedOn reports whether a request says that it came through a proxy.
+func passedOn(r *http.Request) bool {
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"} {
+		if len(r.Header.Values(name)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // parseOrigin checks a configured origin: scheme and host, nothing else.

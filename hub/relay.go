@@ -18,7 +18,7 @@ import (
 )
 
 // Peers between which no direct path is found talk through the hub: each asks
-// for a ticket (POST /{db}/_relay) and opens a WebSocket with it (GET
+// for a ticket of its side (POST /{db}/_relay) and opens a WebSocket with it (GET
 // /{db}/_relay?ticket=…), and the hub passes binary messages on between the two that
 // named the same session. What is in them is encrypted from end to end; the hub
 // knows neither whose they are nor what.
@@ -86,10 +86,10 @@ type relayClient struct {
 
 // A relaySession joins two sockets.
 type relaySession struct {
-	key     string
-	tickets int // that were given out: two, for ever
-	unused  int // of them, not expired
-	open    int // sockets
+	key    string
+	given  map[side]bool // tickets: one for each side, for ever
+	unused int           // of them, not expired
+	open   int           // sockets
 
 	sockets []*relaySocket // in the order they came in
 	joined  chan struct{}  // closed when there are two
@@ -152,28 +152,36 @@ var (
 	errWho     = couch.Unauthorized("A relay is for who is signed in or proves to be a peer (header " + ProofHeader + ").")
 )
 
-// relayTicket is POST /{db}/_relay: whoever may signal in the hub database gets a
-// ticket for the session that the body names: {"session": NAME}.
+// relayTicket is POST /{db}/_relay: whoever may open shares, or publish them, in the hub
+// database gets the ticket of that side for the session that the body names:
+// {"session": NAME, "side": "open" or "share"}.
 func (h *Hub) relayTicket(r *http.Request, d *hubDatabase) (string, error) {
 	c := callerOf(r.Context())
-	if err := h.mayRelay(r, &c, d); err != nil {
-		return "", err
-	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<10))
 	if err != nil {
 		return "", err
 	}
-	var ask struct{ Session string }
-	if json.Unmarshal(body, &ask) != nil || !sessionForm.MatchString(ask.Session) {
-		return "", couch.BadRequest("The body must be {\"session\":NAME}, a name of 26 to 64 letters, digits, - and _.")
+	var ask struct {
+		Session string
+		Side    side
 	}
-	return h.service.relays.ticket(&c, d.Name+"/"+ask.Session)
+	malformed := json.Unmarshal(body, &ask) != nil || !sessionForm.MatchString(ask.Session) || ask.Side != opens && ask.Side != shares
+	if malformed {
+		ask.Side = either
+	}
+	if err := h.mayRelay(r, &c, d, ask.Side); err != nil {
+		return "", err
+	}
+	if malformed {
+		return "", couch.BadRequest("The body must be {\"session\":NAME,\"side\":SIDE}, a name of 26 to 64 letters, digits, - and _, and \"open\" or \"share\". Peers of earlier releases must be updated.")
+	}
+	return h.service.relays.ticket(&c, d.Name+"/"+ask.Session, ask.Side)
 }
 
 // sessionForm: whoever knows a session's name may take part, so it must not be guessed.
 var sessionForm = regexp.MustCompile(`^[A-Za-z0-9_-]{26,64}$`)
 
-func (h *Hub) mayRelay(r *http.Request, c *caller, d *hubDatabase) error {
+func (h *Hub) mayRelay(r *http.Request, c *caller, d *hubDatabase, s side) error {
 	if h.service.relays.c.Off {
 		return errNoRelay
 	}
@@ -182,18 +190,22 @@ func (h *Hub) mayRelay(r *http.Request, c *caller, d *hubDatabase) error {
 		if err != nil {
 			return err
 		}
-		if !sec.member(&c.user) || !c.may(d.Signal) {
+		if !sec.member(&c.user) || !d.maySide(c, s) {
 			return c.refusal()
 		}
 		if c.nobody && c.peer == "" {
+			if c.err != nil {
+				return c.err
+			}
 			return errWho
 		}
 	}
 	return nil
 }
 
-// ticket gives out a ticket for a session, which the first one makes.
-func (r *relays) ticket(c *caller, key string) (string, error) {
+// ticket gives out the ticket of one side of a session, which the first one makes. A session
+// joins one that may open shares and one that may publish them, so neither needs the other's right.
+func (r *relays) ticket(c *caller, key string, of side) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sweep(time.Now())
@@ -202,18 +214,18 @@ func (r *relays) ticket(c *caller, key string) (string, error) {
 		if over(len(r.sessions), r.c.AllSessions) {
 			return "", tooMany("fellow clients that use the relay", 10*time.Second)
 		}
-		s = &relaySession{key: key, joined: make(chan struct{})}
+		s = &relaySession{key: key, given: map[side]bool{}, joined: make(chan struct{})}
 		s.ctx, s.cancel = context.WithCancel(r.ctx)
 	}
-	if s.tickets == 2 {
-		return "", couch.Forbidden("This session has its two sides.")
+	if s.given[of] {
+		return "", couch.Forbidden("This side of the session is taken.")
 	}
 	client, err := r.client(c)
 	if err != nil {
 		r.forget(s)
 		return "", err
 	}
-	s.tickets++
+	s.given[of] = true
 	s.unused++
 	r.sessions[key] = s
 	t := rand.Text()

@@ -3,7 +3,6 @@ package hub
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -19,10 +18,16 @@ import (
 // relayName is the name of a session, long enough.
 func relayName(n int) string { return fmt.Sprintf("session-%024d", n) }
 
-// relayTicket asks for a ticket as somebody; want is the status.
+// relayTicket asks for the opener's ticket as somebody; want is the status.
 func (s *server) relayTicket(session, who string, want int) string {
 	s.t.Helper()
-	a := s.do("POST", "/hub/_relay", `{"session":"`+session+`"}`, asJSON, as(who))
+	return s.sideTicket(session, who, opens, want)
+}
+
+// sideTicket asks for the ticket of a side.
+func (s *server) sideTicket(session, who string, of side, want int) string {
+	s.t.Helper()
+	a := s.do("POST", "/hub/_relay", relayAsk(session, of), asJSON, as(who))
 	if a.StatusCode != want {
 		s.t.Fatalf("a ticket for %q: %d %s", who, a.StatusCode, a.body)
 	}
@@ -47,10 +52,14 @@ func (s *server) relayDial(ticket string) (*websocket.Conn, int) {
 	return ws, resp.StatusCode
 }
 
+func relayAsk(session string, of side) string {
+	return fmt.Sprintf(`{"session":%q,"side":%q}`, session, of)
+}
+
 // relayPair is the two sides of a session.
 func (s *server) relayPair(session string) (a, b *websocket.Conn) {
 	s.t.Helper()
-	ta, tb := s.relayTicket(session, "alice", 200), s.relayTicket(session, "bob", 200)
+	ta, tb := s.relayTicket(session, "alice", 200), s.sideTicket(session, "bob", shares, 200)
 	a, _ = s.relayDial(ta)
 	b, _ = s.relayDial(tb)
 	if a == nil || b == nil {
@@ -129,8 +138,11 @@ func TestRelayTickets(t *testing.T) {
 	s := startWithUsers(t, Config{})
 	name := relayName(2)
 	ticket := s.relayTicket(name, "alice", 200)
-	s.relayTicket(name, "bob", 200)
+	s.sideTicket(name, "bob", shares, 200)
 	s.relayTicket(name, "mia", 403) // a third side
+	s.sideTicket(name, "mia", shares, 403)
+	s.sideTicket(relayName(9), "alice", "both", 400)
+	s.sideTicket(relayName(9), "alice", either, 400)
 	s.relayTicket(relayName(3), "", 401)
 	for _, bad := range []string{"", "short", strings.Repeat("x", 65), "with/slash-and-enough-letters"} {
 		s.relayTicket(bad, "alice", 400)
@@ -138,7 +150,7 @@ func TestRelayTickets(t *testing.T) {
 	if a := s.do("GET", "/hub/_relay?ticket="+ticket, "", as("alice")); a.StatusCode != 426 {
 		t.Errorf("without upgrade: %d", a.StatusCode)
 	}
-	if a := s.do("POST", "/db/_relay", `{"session":"`+name+`"}`, asJSON, as("alice")); a.StatusCode == 200 {
+	if a := s.do("POST", "/db/_relay", relayAsk(name, opens), asJSON, as("alice")); a.StatusCode == 200 {
 		t.Error("a database that is no hub database relays")
 	}
 	if ws, status := s.relayDial(ticket); ws == nil {
@@ -162,17 +174,13 @@ func TestRelayTickets(t *testing.T) {
 // Without signing in, a peer proves its key; the rules of the hub database hold.
 func TestRelayRules(t *testing.T) {
 	s := startWithUsers(t, Config{Service: Service{Databases: []Database{
-		{Name: "hub", Signal: []string{Anybody}}, {Name: "crew", Signal: []string{"crew"}},
+		{Name: "hub", Open: []string{Anybody}, Signal: []string{Anybody}}, {Name: "crew", Signal: []string{"crew"}},
 	}}})
-	body := `{"session":"` + relayName(5) + `"}`
+	body := relayAsk(relayName(5), opens)
 	if a := s.do("POST", "/hub/_relay", body, asJSON); a.StatusCode != 401 {
 		t.Errorf("without a proof: %d", a.StatusCode)
 	}
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proof := ProofHeader + ": " + hubdoc.Proof(key, time.Now())
+	proof := s.proof(newDevice(t), "POST", "/hub/_relay", hubdoc.ToRelay)
 	if a := s.do("POST", "/hub/_relay", body, asJSON, proof); a.StatusCode != 200 {
 		t.Errorf("with a proof: %d %s", a.StatusCode, a.body)
 	}
@@ -197,7 +205,7 @@ func TestRelayLimits(t *testing.T) {
 	s.relayTicket(relayName(1), "alice", 200)
 	s.relayTicket(relayName(2), "alice", 200)
 	s.relayTicket(relayName(3), "alice", 429)
-	s.relayTicket(relayName(1), "bob", 200)
+	s.sideTicket(relayName(1), "bob", shares, 200)
 	s.relayTicket(relayName(3), "bob", 200)
 	s.relayTicket(relayName(4), "mia", 429)
 	r := s.hub.service.relays
@@ -294,7 +302,7 @@ func TestRelayShutdown(t *testing.T) {
 // A page of a foreign origin gets no ticket; who has one may come from anywhere.
 func TestRelayOrigin(t *testing.T) {
 	s := startWithUsers(t, Config{})
-	if a := s.do("POST", "/hub/_relay", `{"session":"`+relayName(1)+`"}`, asJSON, as("alice"), "Origin: https://evil.example"); a.StatusCode != 403 {
+	if a := s.do("POST", "/hub/_relay", relayAsk(relayName(1), opens), asJSON, as("alice"), "Origin: https://evil.example"); a.StatusCode != 403 {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 }

@@ -2,15 +2,12 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
-	"github.com/loveseat-db/loveseat/internal/hubdoc"
 )
 
 // Anybody is the role that everybody has, also who is not signed in.
@@ -55,7 +52,7 @@ func ParseDatabase(s string) (Database, error) {
 type caller struct {
 	user          // its name is "" for nobody
 	client string // what quotas count by; "" for no client
-	peer   string // id of the peer that the request proves to come from, "" if it does not
+	shown         // the peer that the request proves to come from, "" if it does not
 	nobody bool
 	admin  bool
 }
@@ -64,7 +61,7 @@ func callerOf(ctx context.Context) caller {
 	l := loginOf(ctx)
 	c := caller{user: l.user, admin: l.admin()}
 	c.nobody = l.Name == "" && !c.admin
-	c.peer, _ = ctx.Value(peerKey{}).(string)
+	c.shown, _ = ctx.Value(shownKey{}).(shown)
 	c.client = l.client
 	return c
 }
@@ -112,28 +109,6 @@ func (d *Database) hubRule(c *caller, a couchhttp.Access) error {
 	return c.refusal()
 }
 
-// peerKey is the context key of the peer id that a request has proved to come from.
-type peerKey struct{}
-
-// ProofHeader is the request header by which a peer shows that it has its device
-// key: see [hubdoc.Proof]. It is needed only of who is not signed in.
-const ProofHeader = hubdoc.ProofHeader
-
-// proven finds out which peer a request comes from, if it proves that.
-func (h *Hub) proven(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if proof := r.Header.Get(ProofHeader); proof != "" && !loginOf(r.Context()).admin() {
-			peer, err := hubdoc.VerifyProof(proof)
-			if err != nil && !errors.Is(err, hubdoc.ErrOldProof) { // a wrong clock is no reason to refuse what needs no proof
-				couchhttp.WriteError(w, couch.BadRequest(ProofHeader+": "+err.Error()))
-				return
-			}
-			r = r.WithContext(context.WithValue(r.Context(), peerKey{}, peer))
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // A ruledStore is the store as requests see it: hub databases obey their rules.
 type ruledStore struct {
 	couch.Store
@@ -156,6 +131,7 @@ type hubDatabase struct {
 	Database
 	owners owners
 	bells  bells
+	held   holdings
 	far    bool // on another server: reading a document costs a request
 	quotas *limiter
 	counts *Counts

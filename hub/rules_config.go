@@ -118,7 +118,7 @@ func serviceOf(ctx context.Context, c *Config) (*service, error) {
 		if err := makeHub(ctx, c.Store, d.Name); err != nil {
 			return nil, fmt.Errorf("hub database %q: %w", d.Name, err)
 		}
-		s.hubs[d.Name] = &hubDatabase{Database: d, quotas: s.quotas, counts: &s.counts, far: c.Service.Shared, bells: bells{ctx: run, running: &s.running}}
+		s.hubs[d.Name] = &hubDatabase{Database: d, quotas: s.quotas, held: holdings{q: &s.quotas.q}, counts: &s.counts, far: c.Service.Shared, bells: bells{ctx: run, running: &s.running}}
 		w := &sweeper{name: d.Name, store: c.Store, log: c.Logger, counts: &s.counts}
 		if c.Service.Shared {
 			id := make([]byte, 8)

@@ -16,7 +16,7 @@ import (
 const peerPrefix = "peer:"
 
 // An ownerDoc is the document "peer:<peer id>": the first user who writes
-// something signed by a peer's key owns the peer, until it has been idle for a while.
+// something signed by a peer's key, and proves to have the key, owns the peer until it has been idle for a while.
 type ownerDoc struct {
 	Type    string `json:"type"` // "peer"
 	Version int    `json:"v"`
@@ -95,22 +95,28 @@ func readOwner(ctx context.Context, db couch.DB, peer string) (owner, error) {
 
 var errOtherUser = couch.Forbidden("This peer belongs to another user.")
 
-// claim makes a user the owner of a peer until at least a time, or tells that another one is.
+// free reports, as an error, that a peer belongs to another user.
+func (o *owners) free(ctx context.Context, db couch.DB, peer, user string) error {
+	w, err := o.of(ctx, db, peer)
+	if err == nil && w.user != "" && w.user != user {
+		err = errOtherUser
+	}
+	return err
+}
+
+// claim makes a user the owner of a peer until at least a time, or reports that another one is.
 // Nobody ("") may write for peers that nobody owns.
 func (o *owners) claim(ctx context.Context, db couch.DB, peer, user string, till time.Time) error {
 	if least := time.Now().Add(ownerIdle); till.Before(least) {
 		till = least
 	}
 	for attempt := 0; ; attempt++ {
-		w, err := o.of(ctx, db, peer)
-		if err != nil {
+		if err := o.free(ctx, db, peer, user); err != nil {
 			return err
 		}
-		if w.user != "" && w.user != user {
-			return errOtherUser
-		}
-		if user == "" || w.user == user && !till.After(w.till) {
-			return nil
+		w, err := o.of(ctx, db, peer)
+		if err != nil || user == "" || w.user == user && !till.After(w.till) {
+			return err
 		}
 		next := owner{user: user, till: till.Add(ownerLease)}
 		if next.rev, err = writeOwner(ctx, db, peer, w.rev, next); err == nil {

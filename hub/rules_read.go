@@ -271,8 +271,8 @@ func (f *ruledFeed) read(ctx context.Context, c *couch.Change) (err error) {
 
 func (f *ruledFeed) visible(ctx context.Context, c *couch.Change) (bool, error) {
 	switch {
-	case c.Deleted && strings.HasPrefix(c.ID, hubdoc.SharePrefix):
-		return f.d.who.may(f.d.hub.List) || f.d.who.may(f.d.hub.Publish) || f.d.who.may(f.d.hub.Open), nil
+	case c.Deleted && strings.HasPrefix(c.ID, hubdoc.SharePrefix): // its id is as secret as that of a live share
+		return f.d.who.may(f.d.hub.List) || f.o.DocIDs != nil && f.d.who.may(f.d.hub.Open), nil
 	case c.Doc == nil || c.Deleted:
 		return false, nil
 	}

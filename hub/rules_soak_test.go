@@ -25,14 +25,14 @@ func TestSignalRate(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("LOVESEAT_RATE")); err == nil {
 		rate = n
 	}
-	free := Quotas{Requests: -1, Documents: -1, Signals: -1, Concurrent: -1, Feeds: -1}
+	free := Quotas{Requests: -1, Documents: -1, Signals: -1, Concurrent: -1, Feeds: -1, Waiting: -1, WaitingBytes: -1}
 	all := []string{Anybody}
 	s := startUsers(t, Config{Service: Service{Quotas: free, Databases: []Database{{Name: "hub", List: all, Publish: all, Open: all, Signal: all}}}})
 	devices := make([]*device, peers)
 	sent := &times{at: map[string]time.Time{}}
 	for i := range devices {
 		devices[i] = newDevice(t)
-		lines, closer := s.open("/hub/_changes?feed=continuous&since=now&include_docs=true", ProofHeader+": "+hubdoc.Proof(devices[i].key, time.Now()))
+		lines, closer := s.open("/hub/_changes?feed=continuous&since=now&include_docs=true", s.proof(devices[i], "GET", "/hub/_changes", hubdoc.ToRead))
 		defer closer.Close()
 		go sent.receive(lines)
 	}
@@ -54,6 +54,8 @@ func TestSignalRate(t *testing.T) {
 			sent.send(id)
 			req, _ := http.NewRequest("PUT", s.url+"/hub/"+id, strings.NewReader(body))
 			req.Header.Set("Content-Type", "application/json")
+			name, proof, _ := strings.Cut(s.proof(from, "PUT", "/hub/"+id, hubdoc.ToClaim), ": ")
+			req.Header.Set(name, proof)
 			resp, err := client.Do(req)
 			if err != nil {
 				t.Error(err)

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +28,30 @@ func newDevice(t testing.TB) *device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &device{key, hubdoc.PeerID(pub), make([]byte, 32)}
+	d := &device{key, hubdoc.PeerID(pub), make([]byte, 32)}
+	devices.Store(d.id, d)
+	return d
+}
+
+// devices are those of all tests, by their ids.
+var devices sync.Map
+
+// signerOf returns the device that has signed the first document of a request's body, nil if there is none.
+func signerOf(body string) *device {
+	m := signerForm.FindStringSubmatch(body)
+	if m == nil {
+		return nil
+	}
+	d, _ := devices.Load(m[1])
+	found, _ := d.(*device)
+	return found
+}
+
+var signerForm = regexp.MustCompile(`"(?:peer|from)":"([a-z2-7-]{39})`)
+
+// proof makes the header by which a device shows a hub that it is asking.
+func (s *server) proof(d *device, method, path string, purpose hubdoc.Purpose) string {
+	return ProofHeader + ": " + hubdoc.Proof{Origin: s.url, Database: strings.Split(path, "/")[1], Method: method, Purpose: purpose}.Sign(d.key, time.Now())
 }
 
 func (d *device) keys() hubdoc.Keys {
@@ -86,21 +111,30 @@ func basicAuth(name string) string {
 // startUsers starts a hub with the administrator root and the users ann, bob and eve, whose role is their initial.
 func startUsers(t *testing.T, c Config) *server {
 	t.Helper()
+	return startUsersIn(t, t.TempDir(), c)
+}
+
+func startUsersIn(t *testing.T, dir string, c Config) *server {
+	t.Helper()
 	c.Admin = &Admin{"root", "secret"}
-	s := start(t, c)
+	s := startIn(t, dir, c)
 	for _, name := range []string{"ann", "bob", "eve"} {
 		body := fmt.Sprintf(`{"type":"user","name":%q,"password":"secret","roles":[%q]}`, name, name[:1])
-		if a := s.do("PUT", "/_users/org.couchdb.user:"+name, body, basicAuth("root")); a.StatusCode != 201 {
+		if a := s.do("PUT", "/_users/org.couchdb.user:"+name, body, basicAuth("root")); a.StatusCode != 201 && a.StatusCode != 409 {
 			t.Fatalf("%d %s", a.StatusCode, a.body)
 		}
 	}
 	return s
 }
 
-// as sends a request as a user ("" for nobody) and checks the status.
+// as sends a request as a user ("" for nobody), with the proof of the device that signed
+// what is written, and checks the status.
 func (s *server) as(user, method, path, body string, status int, headers ...string) *answer {
 	s.t.Helper()
 	headers = append(headers, asJSON)
+	if d := signerOf(body); d != nil && !strings.HasPrefix(headers[0], ProofHeader) {
+		headers = append(headers, s.proof(d, method, path, hubdoc.ToClaim))
+	}
 	if user != "" {
 		headers = append(headers, basicAuth(user))
 	}
@@ -217,7 +251,13 @@ func TestShareOwner(t *testing.T) {
 }
 
 // signalsSeen asks in every way for signals, and returns the ids that each way tells.
-func (s *server) signalsSeen(user, id string, headers ...string) map[string]bool {
+func (s *server) signalsSeen(user, id string) map[string]bool {
+	s.t.Helper()
+	return s.signalsSeenBy(user, id, nil)
+}
+
+// signalsSeenBy asks with the proof of a device.
+func (s *server) signalsSeenBy(user, id string, by *device) map[string]bool {
 	s.t.Helper()
 	seen := map[string]bool{}
 	for name, r := range map[string][3]string{
@@ -233,7 +273,10 @@ func (s *server) signalsSeen(user, id string, headers ...string) map[string]bool
 		"find":      {"POST", "/hub/_find", `{"selector":{"type":"signal"},"fields":["_id","session","type"]}`},
 		"bulk_get":  {"POST", "/hub/_bulk_get", fmt.Sprintf(`{"docs":[{"id":%q}]}`, id)},
 	} {
-		hs := append([]string{asJSON}, headers...)
+		hs := []string{asJSON}
+		if by != nil {
+			hs = append(hs, s.proof(by, r[0], r[1], hubdoc.ToRead))
+		}
 		if user != "" {
 			hs = append(hs, basicAuth(user))
 		}
@@ -303,26 +346,26 @@ func TestAnonymousPeers(t *testing.T) {
 		{Name: "hub", List: []string{Anybody}, Publish: []string{Anybody}, Open: []string{Anybody}, Signal: []string{Anybody}},
 	}}})
 	ann, bob := newDevice(t), newDevice(t)
-	proof := func(d *device) string { return ProofHeader + ": " + hubdoc.Proof(d.key, time.Now()) }
 	shareID, body := bob.share(t, nil)
 	rev := s.as("", "PUT", "/hub/"+shareID, body, 201).rev(t)
 	id, body := ann.signal(t, bob, nil)
 	s.as("", "PUT", "/hub/"+id, body, 201)
 	for name, tt := range map[string]struct {
-		headers []string
-		want    bool
-	}{"nobody": {nil, false}, "sender": {[]string{proof(ann)}, true}, "recipient": {[]string{proof(bob)}, true}, "other": {[]string{proof(newDevice(t))}, false}} {
-		for way, seen := range s.signalsSeen("", id, tt.headers...) {
+		by   *device
+		want bool
+	}{"nobody": {nil, false}, "sender": {ann, true}, "recipient": {bob, true}, "other": {newDevice(t), false}} {
+		for way, seen := range s.signalsSeenBy("", id, tt.by) {
 			if seen != tt.want {
 				t.Errorf("%s by %s: seen %v", way, name, seen)
 			}
 		}
 	}
 	s.as("", "GET", "/hub", "", 400, ProofHeader+": nonsense")
-	s.as("", "GET", "/hub/"+id, "", 404, ProofHeader+": "+hubdoc.Proof(ann.key, time.Now().Add(-time.Hour)))
-	s.as("", "DELETE", "/hub/"+shareID+"?rev="+rev, "", 403)
-	s.as("", "DELETE", "/hub/"+shareID+"?rev="+rev, "", 403, proof(ann))
-	s.as("", "DELETE", "/hub/"+shareID+"?rev="+rev, "", 200, proof(bob))
+	s.as("", "GET", "/hub/"+id, "", 404, ProofHeader+": "+hubdoc.Proof{Origin: s.url, Database: "hub", Method: "GET", Purpose: hubdoc.ToRead}.Sign(ann.key, time.Now().Add(-time.Hour)))
+	path := "/hub/" + shareID + "?rev=" + rev
+	s.as("", "DELETE", path, "", 403)
+	s.as("", "DELETE", path, "", 403, s.proof(ann, "DELETE", path, hubdoc.ToClaim))
+	s.as("", "DELETE", path, "", 200, s.proof(bob, "DELETE", path, hubdoc.ToClaim))
 	s.as("", "PUT", "/hub/_design/x", "{}", 401)
 }
 

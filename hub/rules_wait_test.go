@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/loveseat-db/loveseat/internal/hubdoc"
 )
@@ -18,10 +17,9 @@ func TestFeedsThatWaitMissNothing(t *testing.T) {
 	all := []string{Anybody}
 	s := startUsers(t, Config{Service: Service{Databases: []Database{{Name: "hub", List: all, Publish: all, Open: all, Signal: all}}}})
 	ann, bob, eve := newDevice(t), newDevice(t), newDevice(t)
-	proof := ProofHeader + ": " + hubdoc.Proof(bob.key, time.Now())
 	feeds := map[string]*bufio.Scanner{}
 	for _, query := range []string{"", "&style=all_docs", "&include_docs=true", "&conflicts=true&include_docs=true"} {
-		lines, closer := s.open("/hub/_changes?feed=continuous&since=now&heartbeat=1000"+query, proof)
+		lines, closer := s.open("/hub/_changes?feed=continuous&since=now&heartbeat=1000"+query, s.proof(bob, "GET", "/hub/_changes", hubdoc.ToRead))
 		defer closer.Close()
 		feeds[query] = lines
 	}

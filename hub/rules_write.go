@@ -27,10 +27,16 @@ func (d *ruledDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Write
 		return nil, err
 	}
 	results := make([]couch.WriteResult, len(docs))
-	var allowed []*couch.Doc
+	var allowed []*incoming
 	var at []int // where the results of allowed belong
+	defer func() {
+		for _, w := range allowed {
+			w.undo() // of what was not written
+		}
+	}()
 	for i, doc := range docs {
-		if err := d.writable(ctx, doc, current[doc.ID], o); err != nil {
+		w := &incoming{doc: doc, before: current[doc.ID], undo: func() {}}
+		if err := d.writable(ctx, w, o); err != nil {
 			e := couch.AsError(err)
 			if e.Status >= 500 {
 				return nil, err
@@ -41,22 +47,80 @@ func (d *ruledDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Write
 			results[i] = couch.WriteResult{ID: doc.ID, Err: e}
 			continue
 		}
-		allowed, at = append(allowed, doc), append(at, i)
+		allowed, at = append(allowed, w), append(at, i)
 	}
 	if len(allowed) == 0 {
 		return results, nil
 	}
-	written, err := d.DB.BulkDocs(ctx, allowed, o)
+	written, err := d.write(ctx, allowed, o)
 	if err != nil {
 		return nil, err
 	}
 	for i, r := range written {
 		results[at[i]] = r
-		if r.Err == nil {
-			d.hub.counts.wrote(allowed[i])
-		}
 	}
 	return results, nil
+}
+
+// An incoming is one document on its way into the database.
+type incoming struct {
+	doc    *couch.Doc
+	before *couch.Doc    // what it replaces, nil if that is nothing
+	peer   string        // that has signed it; "" if nobody did
+	share  *hubdoc.Share // if it is one
+	till   time.Time     // how long the peer is known to be alive
+	undo   func()        // what was counted, if it is not written
+}
+
+// write writes what was allowed, with a note of each share that is withdrawn, and then
+// does what follows from that.
+func (d *ruledDB) write(ctx context.Context, allowed []*incoming, o couch.WriteOptions) ([]couch.WriteResult, error) {
+	docs := make([]*couch.Doc, len(allowed))
+	for i, w := range allowed {
+		docs[i] = w.doc
+	}
+	notes, err := d.withdrawals(ctx, allowed)
+	if err != nil {
+		return nil, err
+	}
+	written, err := d.DB.BulkDocs(ctx, append(notes, docs...), o) // the notes first: see stillAllowed
+	if err != nil {
+		return nil, err
+	}
+	written = written[len(notes):]
+	for i, w := range allowed {
+		if written[i].Err != nil {
+			continue
+		}
+		w.undo = func() {}
+		if err := d.wrote(ctx, w, written[i].Rev); err != nil {
+			if couch.AsError(err).Status >= 500 {
+				return nil, err
+			}
+			written[i] = couch.WriteResult{ID: w.doc.ID, Err: couch.AsError(err)}
+		}
+	}
+	return written, nil
+}
+
+// wrote is what follows from a document that was written.
+func (d *ruledDB) wrote(ctx context.Context, w *incoming, rev couch.Rev) error {
+	d.hub.counts.wrote(w.doc)
+	if w.doc.Deleted {
+		d.hub.held.removed(w.doc.ID)
+		return nil
+	}
+	if w.peer == "" {
+		return nil
+	}
+	if err := d.stillAllowed(ctx, w, rev); err != nil {
+		return err
+	}
+	d.hub.counts.saw(w.peer)
+	if d.who.admin {
+		return nil
+	}
+	return d.hub.owners.claim(ctx, d.DB, w.peer, d.who.Name, w.till)
 }
 
 // current reads the winners of the documents that an edit replaces.
@@ -85,8 +149,9 @@ func ruled(id string) bool {
 	return strings.HasPrefix(id, hubdoc.SharePrefix) || strings.HasPrefix(id, hubdoc.SignalPrefix)
 }
 
-// writable decides on one document; before is what it replaces, nil if there is none.
-func (d *ruledDB) writable(ctx context.Context, doc, before *couch.Doc, o couch.WriteOptions) error {
+// writable decides on one document.
+func (d *ruledDB) writable(ctx context.Context, w *incoming, o couch.WriteOptions) error {
+	doc := w.doc
 	switch {
 	case d.who.admin && (!ruled(doc.ID) || doc.Deleted):
 		return nil
@@ -96,14 +161,14 @@ func (d *ruledDB) writable(ctx context.Context, doc, before *couch.Doc, o couch.
 		return errOnlyShares
 	case len(doc.Attachments) > 0 || doc.Deleted && len(doc.Body) > len("{}"):
 		return errBare
-	case doc.Deleted && before == nil:
+	case doc.Deleted && w.before == nil:
 		return couch.Conflict() // whether another revision is there or none
 	case doc.Deleted:
-		return d.removable(ctx, before)
+		return d.removable(ctx, w.before)
 	case strings.HasPrefix(doc.ID, hubdoc.SharePrefix):
-		return d.writableShare(ctx, doc, before)
+		return d.writableShare(ctx, w)
 	}
-	return d.writableSignal(ctx, doc)
+	return d.writableSignal(ctx, w)
 }
 
 // removable reports whether the caller may remove a document: its owner, and whom a signal is to.
@@ -141,74 +206,102 @@ func malformed(doc *couch.Doc, err error) error {
 	return couch.Forbidden("Not a valid document of a hub: " + err.Error())
 }
 
-// writableShare checks a share document: signed by its peer, which is the
-// caller's, now, and newer than what it replaces.
-func (d *ruledDB) writableShare(ctx context.Context, doc, before *couch.Doc) error {
+// writableShare checks a share document: signed just now by its peer, which the
+// caller proves to be, and newer than what it replaces or was withdrawn.
+func (d *ruledDB) writableShare(ctx context.Context, w *incoming) error {
 	if !d.who.may(d.hub.Publish) {
 		return d.who.refusal()
 	}
 	if err := d.hub.quotas.document(&d.who); err != nil {
 		return err
 	}
-	s, err := hubdoc.ParseShare(doc)
+	s, err := hubdoc.ParseShare(w.doc)
 	if err != nil {
-		return malformed(doc, err)
+		return malformed(w.doc, err)
 	}
 	published, expires, err := s.Lease()
 	if err != nil {
-		return malformed(doc, err)
+		return malformed(w.doc, err)
 	}
 	now := time.Now()
-	if published.After(now.Add(hubdoc.SignalAge)) || !now.Before(expires.Add(hubdoc.ClockSkew)) {
+	if now.Sub(published).Abs() > hubdoc.SignalAge || !now.Before(expires.Add(hubdoc.ClockSkew)) {
 		return errStale
 	}
-	if before != nil {
-		if old, err := hubdoc.ParseShare(before); err == nil && s.Published <= old.Published {
+	if w.before != nil {
+		if old, err := hubdoc.ParseShare(w.before); err == nil && s.Published <= old.Published {
 			return errStale // someone writes again what its owner has signed earlier
 		}
 	}
-	return d.claim(ctx, s.Peer, expires)
+	w.peer, w.share, w.till = s.Peer, s, expires
+	if err := d.notWithdrawn(ctx, w); err != nil {
+		return err
+	}
+	return d.take(ctx, w, expires.Add(2*hubdoc.ClockSkew))
 }
 
-// writableSignal checks a signal: signed by its sender, which is the caller's peer, just now.
-func (d *ruledDB) writableSignal(ctx context.Context, doc *couch.Doc) error {
+// writableSignal checks a signal: signed just now by its sender, which the caller
+// proves to be, and of a kind that leads only to what the caller may do.
+func (d *ruledDB) writableSignal(ctx context.Context, w *incoming) error {
 	if !d.who.may(d.hub.Signal) {
 		return d.who.refusal()
 	}
 	if err := d.hub.quotas.signal(&d.who); err != nil {
 		return err
 	}
-	if !doc.Rev.IsZero() {
+	if w.before != nil {
 		return errSigned
 	}
-	s, sent, err := hubdoc.ParseSignal(doc)
+	s, sent, err := hubdoc.ParseSignal(w.doc)
 	if err != nil {
-		return malformed(doc, err)
+		return malformed(w.doc, err)
 	}
-	if s.Kind == "offer" && !d.who.may(d.hub.Open) {
-		return d.who.refusal()
+	if err := d.mayLead(s); err != nil {
+		return err
 	}
-	at, err := hubdoc.SignalTime(doc.ID)
+	at, err := hubdoc.SignalTime(w.doc.ID)
 	if err != nil {
-		return malformed(doc, err)
+		return malformed(w.doc, err)
 	}
 	now := time.Now()
 	if at.Sub(sent).Abs() > time.Second || now.Sub(sent).Abs() > hubdoc.SignalAge {
 		return errStale
 	}
-	if err := s.Verify(doc); err != nil {
-		return malformed(doc, err)
+	if err := s.Verify(w.doc); err != nil {
+		return malformed(w.doc, err)
 	}
-	return d.claim(ctx, hubdoc.PeerOf(s.From), now)
+	w.peer, w.till = hubdoc.PeerOf(s.From), now
+	return d.take(ctx, w, sent.Add(2*hubdoc.SignalAge))
 }
 
-// claim makes the caller the owner of a peer whose signature it has brought.
-func (d *ruledDB) claim(ctx context.Context, peer string, till time.Time) error {
-	d.hub.counts.saw(peer)
+// take ends the check of a signed document: the caller has the key of its peer, which
+// belongs to no other user, and there is room for it until the document ends by itself.
+func (d *ruledDB) take(ctx context.Context, w *incoming, until time.Time) error {
 	if d.who.admin {
 		return nil
 	}
-	return d.hub.owners.claim(ctx, d.DB, peer, d.who.Name, till)
+	if err := d.who.claims(w.peer); err != nil {
+		return err
+	}
+	if err := d.hub.owners.free(ctx, d.DB, w.peer, d.who.Name); err != nil {
+		return err
+	}
+	var err error
+	w.undo, err = d.hub.held.reserve(ctx, d.DB, &d.who, w, until)
+	return err
+}
+
+// claims reports why a caller may not write what a peer has signed: whoever reads a signed
+// document could write it again, here or elsewhere, but only the device has the key.
+func (c *caller) claims(peer string) error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case c.peer == peer && c.purpose == hubdoc.ToClaim:
+		return nil
+	case c.peer != "":
+		return couch.Forbidden("The proof in the header " + ProofHeader + " is not of the peer that signed the document.")
+	}
+	return couch.Forbidden("Shares and signals are written with a proof of the peer's key in the header " + ProofHeader + "; peers of earlier releases must be updated.")
 }
 
 // PutLocal is refused: _local documents of a hub database are the hubs' own.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +62,7 @@ func hubURL(hub *kivik.DB) string {
 type hubRelay struct {
 	url            string // of the relay, without credentials
 	user, password string
-	proof          func() string
+	proof          func() string // for one ticket
 
 	mu    sync.Mutex
 	noneT time.Time // when it was found that the hub has no relay; zero: not
@@ -75,27 +76,35 @@ const (
 // errHubRelay means that a hub has no relay, or none for us.
 var errHubRelay = errors.New("the hub relays nothing")
 
-func newHubRelay(hub string, proof func() string) (*hubRelay, error) {
+func newHubRelay(hub string, proof func(hub *url.URL, database string) string) (*hubRelay, error) {
 	u, err := url.Parse(hub)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, errors.New("peeradapter: Relay.Hub is not the URL of a hub database")
 	}
-	h := &hubRelay{user: u.User.Username(), proof: proof}
+	h := &hubRelay{user: u.User.Username()}
 	h.password, _ = u.User.Password()
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	h.url = strings.TrimRight(u.String(), "/") + "/_relay"
-	return h, nil
+	database, err := url.PathUnescape(path.Base(strings.TrimRight(u.EscapedPath(), "/")))
+	h.proof = func() string { return proof(u, database) }
+	return h, err
 }
 
+// The sides of a session at the relay: the hub asks for the right of each.
+const (
+	relayOpens  = "open"
+	relayShares = "share"
+)
+
 // open opens the socket of one side of a session.
-func (h *hubRelay) open(ctx context.Context, session string) (MessageChannel, error) {
+func (h *hubRelay) open(ctx context.Context, session, side string) (MessageChannel, error) {
 	h.mu.Lock()
 	none := !h.noneT.IsZero() && time.Since(h.noneT) < relayAgain
 	h.mu.Unlock()
 	if none {
 		return nil, errHubRelay
 	}
-	ticket, err := h.ticket(ctx, session)
+	ticket, err := h.ticket(ctx, session, side)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +117,7 @@ func (h *hubRelay) open(ctx context.Context, session string) (MessageChannel, er
 }
 
 func (h *hubRelay) header() http.Header {
-	header := http.Header{hubdoc.ProofHeader: {h.proof()}, "Accept": {"application/json"}, "Content-Type": {"application/json"}}
+	header := http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}}
 	if h.user != "" {
 		req := &http.Request{Header: header}
 		req.SetBasicAuth(h.user, h.password)
@@ -117,12 +126,13 @@ func (h *hubRelay) header() http.Header {
 }
 
 // ticket asks for a ticket. Errors: errHubRelay, or what may pass.
-func (h *hubRelay) ticket(ctx context.Context, session string) (string, error) {
+func (h *hubRelay) ticket(ctx context.Context, session, side string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, relayTime)
 	defer cancel()
 	body, err := json.Marshal(struct {
 		Session string `json:"session"`
-	}{session})
+		Side    string `json:"side"`
+	}{session, side})
 	if err != nil {
 		return "", err
 	}
@@ -131,6 +141,7 @@ func (h *hubRelay) ticket(ctx context.Context, session string) (string, error) {
 		return "", err
 	}
 	req.Header = h.header()
+	req.Header.Set(hubdoc.ProofHeader, h.proof())
 	tr := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
 	resp, err := (&http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
 	if err != nil {

@@ -40,7 +40,7 @@ func newRelaying(r Relay, s share.Signaler) (*relaying, error) {
 	if !ok || r.Hub == "" || r.Mode == RelayOff {
 		return nil, nil
 	}
-	hub, err := newHubRelay(r.Hub, keys.Proof)
+	hub, err := newHubRelay(r.Hub, keys.RelayProof)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (t *Transport) callRelay(ctx context.Context, addr string) (*link, error) {
 		return nil, err
 	}
 	signal := share.Signal{To: addr, Session: rand.Text(), Kind: kindRelay, Payload: payload}
-	channel, err := t.relay.hub.open(ctx, name.session)
+	channel, err := t.relay.hub.open(ctx, name.session, relayOpens)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (t *Transport) callRelay(ctx context.Context, addr string) (*link, error) {
 
 // answerRelay meets a peer at the relay.
 func (t *Transport) answerRelay(ctx context.Context, s share.Signal, session string) (*link, error) {
-	channel, err := t.relay.hub.open(ctx, session)
+	channel, err := t.relay.hub.open(ctx, session, relayShares)
 	if err != nil {
 		return nil, err
 	}

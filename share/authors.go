@@ -300,8 +300,7 @@ func Authors(ctx context.Context, db *kivik.DB, id *Identity, docID string) ([]R
 	if err != nil {
 		return nil, err
 	}
-	share := shareID(id.ID(), shareNonce(databaseName(info)))
-	l := newLedger(from, share, slog.New(slog.DiscardHandler))
+	l := newLedger(from, baseID(id, info), slog.New(slog.DiscardHandler))
 	var all []RevAuthor
 	seen := map[couch.Rev]bool{}
 	err = from.BulkGet(ctx, []couch.DocRef{{ID: docID}}, couch.GetOptions{Revs: true}, func(r couch.BulkGetResult) error {

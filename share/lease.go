@@ -20,6 +20,9 @@ func (s *Share) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.takenOver(ctx); err != nil {
+		return err
+	}
 	for attempt := 0; ; attempt++ {
 		published := time.Now().Truncate(time.Millisecond) // as documents have it
 		if !published.After(s.published) {                 // readers ignore what is no newer than they have

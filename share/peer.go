@@ -70,6 +70,8 @@ type Peer struct {
 	ctx    context.Context // ends with Close, after the shares have ended
 	cancel context.CancelFunc
 
+	sharing sync.Mutex // held while a share is begun
+
 	mu      sync.Mutex
 	closing bool
 	serving bool // server.run has been started
@@ -92,7 +94,7 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 		}
 	}
 	p := &Peer{
-		id: c.Identity, instance: randomHex(8), hub: withProof(couchkivik.From(hub), c.Identity), lease: min(cmp.Or(c.Lease, defaultLease), maxLease),
+		id: c.Identity, instance: randomHex(8), hub: withProof(couchkivik.From(hub), hub.Name(), c.Identity), lease: min(cmp.Or(c.Lease, defaultLease), maxLease),
 		hubURL:  strings.TrimRight(cmp.Or(c.HubURL, databaseURL(hub.Client().DSN(), hub.Name())), "/"),
 		log:     cmp.Or(c.Logger, slog.Default()).With("peer", ShortID(c.Identity.ID())),
 		remotes: map[*Remote]struct{}{}, closed: make(chan struct{}),

@@ -25,6 +25,9 @@ var ErrTakenOver = errors.New("another process of this peer shares the same data
 type Share struct {
 	peer   *Peer
 	id     string
+	base   string   // the id of its first audience, by which its lists are kept
+	turn   string   // see audience
+	owner  couch.DB // the database, past what openers see of it
 	name   string
 	info   json.RawMessage
 	dbName string
@@ -60,16 +63,13 @@ type Share struct {
 // Share publishes a database in the hub and serves it to the hub's peers until
 // [Share.Unshare] or [Peer.Close]; the caller owns db, which must stay open for so long.
 //
-// The share's id is always the same for the same identity and database, so that
-// links and replications outlive the process. Errors: 400 for a bad name or
+// The share's id is the same for the same identity and database, so that links and
+// replications outlive the process; when the database is shared again and somebody is left out to whom it
+// was shared before ([ShareOptions] Allow, Approve, Invited), it is another one. Errors: 400 for a bad name or
 // info, 412 already_shared, the hub's and the database's errors.
 func (p *Peer) Share(ctx context.Context, db *kivik.DB, o ShareOptions) (*Share, error) {
-	s, err := p.newShare(ctx, couchkivik.From(db), o)
+	s, err := p.begin(ctx, couchkivik.From(db), o)
 	if err != nil {
-		return nil, err
-	}
-	if err := p.serve(s); err != nil {
-		s.cancel(nil)
 		return nil, err
 	}
 	if !p.start(s.renew) {
@@ -80,6 +80,22 @@ func (p *Peer) Share(ctx context.Context, db *kivik.DB, o ShareOptions) (*Share,
 		s.stop()
 		<-s.done
 		return nil, fmt.Errorf("publish the share: %w", err)
+	}
+	return s, nil
+}
+
+// begin makes a share that is served, one at a time: what is refused because the database is
+// shared already must not note another audience.
+func (p *Peer) begin(ctx context.Context, db couch.DB, o ShareOptions) (*Share, error) {
+	p.sharing.Lock()
+	defer p.sharing.Unlock()
+	s, err := p.newShare(ctx, db, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.serve(s); err != nil {
+		s.cancel(nil)
+		return nil, err
 	}
 	return s, nil
 }
@@ -106,10 +122,27 @@ func (p *Peer) newShare(ctx context.Context, db couch.DB, o ShareOptions) (*Shar
 	if s.until = o.Expires; !s.until.IsZero() && !time.Now().Before(s.until) {
 		return nil, couch.BadRequest("The share's time is over before it begins.")
 	}
-	s.nonce = shareNonce(o.pool.nonce(databaseName(info)))
+	name := o.pool.nonce(databaseName(info))
+	s.owner, s.base = db, shareID(p.ID(), shareNonce(name))
+	if err := p.server.free(s.base); err != nil {
+		return nil, err
+	}
+	state, err := loadAccess(ctx, db, s.base)
+	if err != nil {
+		return nil, err
+	}
+	if s.admission, err = newAdmission(&s.o, state); err != nil {
+		return nil, err
+	}
+	if o.pool.Topic == "" {
+		if s.turn, err = audienceOf(s.admission).turn(ctx, db, s.base); err != nil {
+			return nil, fmt.Errorf("keep for whom the database is shared: %w", err)
+		}
+	}
+	s.nonce = turnNonce(name, s.turn)
 	s.id = shareID(p.ID(), s.nonce)
 	s.log = p.log.With("share", s.id)
-	if err := s.guard(ctx, db); err != nil {
+	if err := s.guard(db); err != nil {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancelCause(p.ctx)
@@ -117,7 +150,7 @@ func (p *Peer) newShare(ctx context.Context, db couch.DB, o ShareOptions) (*Shar
 }
 
 // guard puts what decides on requests before the database.
-func (s *Share) guard(ctx context.Context, db couch.DB) error {
+func (s *Share) guard(db couch.DB) error {
 	o := &s.o
 	limits, err := newLimits(o.Selector, o.DocIDs)
 	if err != nil {
@@ -126,15 +159,8 @@ func (s *Share) guard(ctx context.Context, db couch.DB) error {
 	if limits != nil {
 		s.db = &filtered{db: db, limits: *limits}
 	}
-	state, err := loadAccess(ctx, db, s.id)
-	if err != nil {
-		return err
-	}
-	if s.admission, err = newAdmission(o, state); err != nil {
-		return err
-	}
 	s.throttles.o = o.Limits
-	s.ledger, s.refused = newLedger(db, s.id, s.log), &refusedWrites{}
+	s.ledger, s.refused = newLedger(db, s.base, s.log), &refusedWrites{}
 	s.api = couchhttp.NewServer(couchhttp.ServerOptions{
 		Store: oneStore{s.dbName, &view{db: s.db, access: s.access, owner: db, onWrite: o.OnWrite, onRefused: s.noteRefused, ledger: s.ledger}},
 		UUID:  s.id, Authorize: s.authorize, Logger: s.log, Client: peerOfRequest,

@@ -3,9 +3,7 @@ package share
 import (
 	"context"
 	"crypto/ecdh"
-	"time"
-
-	"github.com/loveseat-db/loveseat/internal/hubdoc"
+	"net/url"
 )
 
 // A KeyedSignaler is a [Signaler] that has the device keys behind its signals, for
@@ -19,9 +17,9 @@ type KeyedSignaler interface {
 	// SealingKeyOf returns another peer's, as its signature vouches for it: from what
 	// it has sent in a session, or its share. Errors: not_found (404), the hub's.
 	SealingKeyOf(ctx context.Context, address, session string) (*ecdh.PublicKey, error)
-	// Proof returns the value of the header Loveseat-Peer, which shows a hub that
-	// this peer has its signing key, for some minutes.
-	Proof() string
+	// RelayProof returns the value of the header Loveseat-Peer with which this peer asks a
+	// hub for one ticket of its relay: see [Identity.RelayProof].
+	RelayProof(hub *url.URL, database string) string
 }
 
 var _ KeyedSignaler = (*mailbox)(nil)
@@ -32,8 +30,10 @@ func (m *mailbox) Address() string { return m.address }
 // SealingKey implements [KeyedSignaler].
 func (m *mailbox) SealingKey() *ecdh.PrivateKey { return m.id.seal }
 
-// Proof implements [KeyedSignaler].
-func (m *mailbox) Proof() string { return hubdoc.Proof(m.id.sign, time.Now()) }
+// RelayProof implements [KeyedSignaler].
+func (m *mailbox) RelayProof(hub *url.URL, database string) string {
+	return m.id.RelayProof(hub, database)
+}
 
 // SealingKeyOf implements [KeyedSignaler].
 func (m *mailbox) SealingKeyOf(ctx context.Context, address, session string) (*ecdh.PublicKey, error) {

@@ -15,29 +15,37 @@ import (
 // ErrNotServed is the error of what only the process that serves a share can do, when none answers.
 var ErrNotServed = errors.New("no process answers for the share")
 
-// ShareID returns the id under which an identity shares a database, whether or not it does now.
+// ShareID returns the id under which an identity shares a database, or shared it last.
 func ShareID(ctx context.Context, db *kivik.DB, id *Identity) (string, error) {
-	info, err := couchkivik.From(db).Info(ctx)
+	from := couchkivik.From(db)
+	info, err := from.Info(ctx)
 	if err != nil {
 		return "", err
 	}
-	return shareID(id.ID(), shareNonce(databaseName(info))), nil
+	last, _, err := loadAudience(ctx, from, baseID(id, info))
+	return shareID(id.ID(), turnNonce(databaseName(info), last.Turn)), err
+}
+
+// baseID is the id of a share for its first audience, by which its lists are kept.
+func baseID(id *Identity, info *couch.Info) string {
+	return shareID(id.ID(), shareNonce(databaseName(info)))
 }
 
 // RevokeStored takes a peer's access to an identity's share of a database away, as [Share.Revoke]
 // does, while no process serves the share: it is kept in the database, and holds from when
 // the share is served again. peer is as for [Peer.Revoke], and so are the errors; it returns the whole peer id.
 func RevokeStored(ctx context.Context, db *kivik.DB, id *Identity, peer, reason string) (string, error) {
-	shareID, err := ShareID(ctx, db, id)
-	if err != nil {
-		return "", err
-	}
 	from := couchkivik.From(db)
-	state, err := loadAccess(ctx, from, shareID)
+	info, err := from.Info(ctx)
 	if err != nil {
 		return "", err
 	}
-	s := &Share{admission: &admission{state: state}, ledger: newLedger(from, shareID, slog.New(slog.DiscardHandler))}
+	base := baseID(id, info)
+	state, err := loadAccess(ctx, from, base)
+	if err != nil {
+		return "", err
+	}
+	s := &Share{admission: &admission{state: state}, ledger: newLedger(from, base, slog.New(slog.DiscardHandler))}
 	if peer, err = s.knownPeer(ctx, peer); err != nil {
 		return "", err
 	}

@@ -175,12 +175,24 @@ func retryHeader(w http.ResponseWriter, err error) http.ResponseWriter {
 
 // add makes a share reachable. Errors: 412 if it is already.
 func (s *server) add(share *Share) error {
+	if err := s.free(share.base); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if is := s.shares[share.id]; is != nil && is.ctx.Err() == nil { // one that has expired is there to say so
-		return &couch.Error{Status: http.StatusPreconditionFailed, Code: "already_shared", Reason: "This database is shared already, as " + share.id + "."}
-	}
 	s.shares[share.id] = share
+	return nil
+}
+
+// free reports, as an error, that a database is being served, whatever its audience.
+func (s *server) free(base string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, is := range s.shares {
+		if is.base == base && is.ctx.Err() == nil { // one that has expired is there to say so
+			return &couch.Error{Status: http.StatusPreconditionFailed, Code: "already_shared", Reason: "This database is shared already, as " + is.id + "."}
+		}
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ type flags struct {
 	data    string
 	admin   []string
 	origins []string
+	hosts   []string
 	log     string
 	logJSON bool
 	json    bool
@@ -52,6 +53,7 @@ func (f *flags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.data, "data", "./data/hub", "`directory` of the databases, made if it is missing")
 	fl.StringArrayVar(&f.admin, "admin", nil, "an administrator's `NAME:PASSWORD` (repeatable); better in LOVESEAT_ADMIN or in the file, where it is replaced by its hash")
 	fl.StringSliceVar(&f.origins, "origin", nil, "web `origin` whose pages may use the hub, besides those on loopback (repeatable)")
+	fl.StringSliceVar(&f.hosts, "host", nil, "`name` under which the hub is reached, like hub.example.org, with its port if that is neither 80, 443 nor the one in --addr; others are refused, besides addresses, this machine's name and the certificate's (repeatable)")
 	fl.StringVar(&f.log, "log", "info", "least `level` to log: debug (each request), info, warn, error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log as JSON")
 	fl.BoolVar(&f.json, "json", false, "print events as JSON, one a line, first {\"event\":\"listening\",\"url\":…}")

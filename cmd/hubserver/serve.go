@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,10 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	config := hub.Config{Store: store.Store, UUID: store.uuid, Release: version, Origins: m.f.origins, Logger: logger}
+	config := hub.Config{Store: store.Store, UUID: store.uuid, Release: version, Origins: m.f.origins, Hosts: m.f.hosts, Logger: logger}
+	if cert != nil {
+		config.CertificateHosts = cert.names
+	}
 	if err := m.f.accounts(ctx, &config); err != nil {
 		return err
 	}
@@ -72,7 +76,7 @@ func (m *Main) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	limitMemory(m.Getenv, config.Service.Quotas.Memory)
-	m.announce(ln.Addr())
+	m.announce(ln.Addr(), h.Hosts())
 	defer runtime.KeepAlive(ballast())
 	return h.Serve(ctx, ln)
 }
@@ -123,8 +127,8 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// announce says where the hub is and what to try next.
-func (m *Main) announce(a net.Addr) {
+// announce says where the hub is, by which names, and what to try next.
+func (m *Main) announce(a net.Addr, hosts []string) {
 	scheme, host := "http://", a.String()
 	if m.f.tlsCert != "" {
 		scheme = "https://"
@@ -135,16 +139,17 @@ func (m *Main) announce(a net.Addr) {
 	url := scheme + host
 	data := m.f.service.place(m.f.data)
 	if m.f.json {
-		line, _ := json.Marshal(map[string]string{"event": "listening", "url": url, "data": data}) // strings only: cannot fail
+		line, _ := json.Marshal(map[string]any{"event": "listening", "url": url, "data": data, "hosts": append([]string{}, hosts...)}) // strings only: cannot fail
 		_, _ = fmt.Fprintf(m.Stdout, "%s\n", line)
 	} else {
 		_, _ = fmt.Fprintf(m.Stdout, `The hub is at %s, its databases in %s
+It answers to %s; --host adds a name.
 
   loveseat share %s/hub ./data/notes
   loveseat ls %s/hub
 
 Ctrl-C stops it.
-`, url, data, url, url)
+`, url, data, strings.Join(append([]string{"localhost"}, hosts...), ", "), url, url)
 	}
 	if m.Ready != nil {
 		m.Ready(url)

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"log/slog"
 	"math/big"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,7 +159,7 @@ func newCertificate(t *testing.T, cert, key string, serial int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tpl := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "hub"}, DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
+	tpl := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "hub"}, DNSNames: []string{"localhost", "cert.example"}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tpl, tpl, k.Public(), k)
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +172,62 @@ func newCertificate(t *testing.T, cert, key string, serial int64) {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestHosts: the hub answers to the names that flags, the environment, the file and the certificate give, prints them, and answers to no others.
+func TestHosts(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	newCertificate(t, cert, key, 1)
+	ask := func(url, host string) int {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		defer tr.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: tr}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	file := write(t, "hub.toml", `host = ["file.example", "second.example:8443"]`)
+	for name, tt := range map[string]struct {
+		env   map[string]string
+		args  []string
+		hosts []string
+	}{
+		"flags":       {nil, []string{"--host", "a.example", "--host", "b.example"}, []string{"a.example", "b.example"}},
+		"environment": {map[string]string{"LOVESEAT_HOST": "a.example,b.example:1234"}, nil, []string{"a.example", "b.example:1234"}},
+		"file":        {nil, []string{"--config", file}, []string{"file.example", "second.example:8443"}},
+		"certificate": {nil, []string{"--tls-cert", cert, "--tls-key", key}, []string{"cert.example"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, stdout := serve(t, tt.env, append(tt.args, "--addr", "127.0.0.1:0", "--data", t.TempDir(), "--admin", "ann:secret", "--json")...)
+			var event struct{ Hosts []string }
+			line, _, _ := strings.Cut(stdout.String(), "\n")
+			if err := json.Unmarshal([]byte(line), &event); err != nil {
+				t.Fatal(err)
+			}
+			for _, host := range tt.hosts {
+				if !slices.Contains(event.Hosts, host) {
+					t.Errorf("%s is not printed: %s", host, line)
+				}
+				if status := ask(url, host); status != 200 {
+					t.Errorf("%s: %d", host, status)
+				}
+			}
+			if status := ask(url, "evil.example"); status != 403 {
+				t.Errorf("another name: %d", status)
+			}
+		})
+	}
+	if status, _, stderr := run(t, nil, "", "--addr", "127.0.0.1:0", "--data", t.TempDir(), "--host", "http://a.example/"); status == 0 || !strings.Contains(stderr, "host") {
+		t.Errorf("a URL: %d %s", status, stderr)
 	}
 }
 

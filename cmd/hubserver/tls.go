@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,6 +61,20 @@ func (c *certificate) reload() {
 		return
 	}
 	c.log.Info("the certificate was read again", "file", c.cert)
+}
+
+// names returns the names and addresses that the certificate is for.
+func (c *certificate) names() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loaded == nil || c.loaded.Leaf == nil {
+		return nil
+	}
+	names := slices.Clone(c.loaded.Leaf.DNSNames)
+	for _, ip := range c.loaded.Leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
 }
 
 func (c *certificate) stamps() (s [2]time.Time, err error) {

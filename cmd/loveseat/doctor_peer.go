@@ -136,15 +136,15 @@ func (d *doctor) relay(ctx context.Context) {
 	defer cancel()
 	header := http.Header{"Content-Type": {"application/json"}}
 	if id, err := share.LoadIdentity(d.identity); err == nil {
-		header.Set(hubdoc.ProofHeader, id.Proof())
+		header.Set(hubdoc.ProofHeader, id.RelayProof(d.hub, d.db))
 	}
 	var answer struct{ Ticket string }
-	_, err := d.ask(ctx, http.MethodPost, d.db+"/_relay", bytes.NewReader(fmt.Appendf(nil, `{"session":%q}`, rand.Text())), header, &answer)
+	_, err := d.ask(ctx, http.MethodPost, d.db+"/_relay", bytes.NewReader(fmt.Appendf(nil, `{"session":%q,"side":"open"}`, rand.Text())), header, &answer)
 	switch {
 	case err == nil && answer.Ticket != "":
 		d.ok("relay", "the hub relays where there is no other path")
 	case statusOf(err) == http.StatusForbidden || statusOf(err) == http.StatusUnauthorized:
-		d.fail("relay", "Ask the hub's operator for the right to signal in the hub database.", "the hub's relay refuses: %v", err)
+		d.fail("relay", "Ask the hub's operator for the rights to signal and to open shares in the hub database.", "the hub's relay refuses: %v", err)
 	default:
 		d.warn("relay", "Peers that find no path by WebRTC cannot connect through this hub: only Loveseat's own has a relay, unless it is turned off.", "the hub has no relay")
 	}

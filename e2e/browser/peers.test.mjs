@@ -129,6 +129,35 @@ for (const kind of browsers) {
   });
 }
 
+test('a page that is not signed in proves its key to a hub with accounts: it shares, opens, and ends its share when it goes', async () => {
+  const { url } = await w.start('hubserver', '--addr', '127.0.0.1:0', '--data', w.path('guarded'), '--json', '--log', 'warn', '--admin', 'ann:secret',
+    '--origin', w.origin, '--hub-database', 'hub list=* publish=* open=* signal=*').next('listening');
+  const guarded = url + '/hub', page = await w.page();
+  const { id } = await page.evaluate(async guarded => {
+    window.h = new PouchDB(guarded, { skip_setup: true });
+    const db = new PouchDB('proved');
+    await db.put({ _id: 'a' });
+    return h.shareDatabase(db, { name: 'proved' });
+  }, guarded);
+  for (const relay of ['auto', 'hub']) {
+    const opened = await w.start('loveseat', 'open', guarded, id, '--relay', relay, '--json').next('open');
+    assert.equal(await answers(opened.url, '/a'), '200');
+  }
+  await w.import('go-guarded/notes', [{ _id: 'of go' }]);
+  await w.share(guarded, 'go-guarded/notes', '--name', 'go proved');
+  assert.deepEqual(await page.evaluate(async () => {
+    const s = (await h.getSharedDatabases()).find(s => s.name === 'go proved');
+    return (await new PouchDB(s.dbname).allDocs()).rows.map(r => r.id);
+  }), ['of go']);
+  const path = `${guarded}/share:${id}`, put = async doc => (await fetch(path, { method: 'PUT', body: JSON.stringify(doc), headers: { 'Content-Type': 'application/json' } })).status;
+  const doc = await (await fetch(path)).json();
+  assert.equal(await put({ ...doc, _rev: undefined }), 403);
+  await page.goto('about:blank');
+  await eventually(async () => (await fetch(path)).status === 404);
+  assert.equal(await put({ ...doc, _rev: undefined }), 403);
+  await page.end();
+});
+
 test('pages ask each other by custom requests, and broadcast', async () => {
   const [alice, bob] = [await w.page('/', browsers[0]), await w.page('/', browsers.at(-1))];
   const { id } = await alice.evaluate(async hub => {

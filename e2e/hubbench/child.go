@@ -77,7 +77,7 @@ const admin = "root:secret"
 func (b *bench) startHub(ctx context.Context, name string, args ...string) (*server, error) {
 	args = append([]string{"--addr", "127.0.0.1:0", "--data", filepath.Join(b.dir, name), "--json", "--log", "warn",
 		"--hub-database", "hub list=* publish=* open=* signal=*",
-		"--limit-requests", "-1", "--limit-signals", "-1", "--limit-feeds", "-1", "--limit-concurrent", "-1"}, args...)
+		"--limit-requests", "-1", "--limit-signals", "-1", "--limit-waiting", "-1", "--limit-waiting-bytes", "-1", "--limit-feeds", "-1", "--limit-concurrent", "-1"}, args...)
 	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "hubserver"), args...)
 	cmd.Env = append(os.Environ(), "LOVESEAT_ADMIN="+admin)
 	return start(ctx, cmd)

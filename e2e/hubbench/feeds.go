@@ -34,7 +34,7 @@ func (b *bench) waiting(ctx context.Context) error {
 	}
 	if err := b.audience(ctx, hub, "shares of a hub database", "/hub", nil, func(n int) ([]byte, error) {
 		id, body, err := p.Share(n)
-		return request("PUT", "/hub/"+id, string(body)), err
+		return request("PUT", "/hub/"+id, string(body), p.Proof("http://"+hub.addr, "hub", "PUT")), err
 	}); err != nil {
 		return err
 	}

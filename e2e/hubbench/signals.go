@@ -34,7 +34,7 @@ func (b *bench) signals(ctx context.Context) error {
 		if peers[i], err = signed.New(); err != nil {
 			return err
 		}
-		c, err := listen(hub.addr, "", "/hub/_changes?feed=continuous&since=now&include_docs=true&heartbeat=30000", peers[i].Proof())
+		c, err := listen(hub.addr, "", "/hub/_changes?feed=continuous&since=now&include_docs=true&heartbeat=30000", peers[i].Proof("http://"+hub.addr, "hub", "GET"))
 		if err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ func (b *bench) signals(ctx context.Context) error {
 		if ids[n], body, err = peers[n%signalPeers].Signal(peers[(n+1)%signalPeers], n); err != nil {
 			return err
 		}
-		puts[n] = request("PUT", "/hub/"+ids[n], string(body))
+		puts[n] = request("PUT", "/hub/"+ids[n], string(body), peers[n%signalPeers].Proof("http://"+hub.addr, "hub", "PUT"))
 	}
 	before, begun := hub.cpu(), time.Now()
 	if err := m.send(hub.addr, ids, puts); err != nil {

@@ -6,6 +6,8 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/hubdoc"
@@ -60,5 +62,16 @@ func (p *Peer) Share(n int) (id string, body []byte, err error) {
 	return id, body, err
 }
 
-// Proof is a request header that shows a hub which peer asks.
-func (p *Peer) Proof() string { return hubdoc.ProofHeader + ": " + hubdoc.Proof(p.key, time.Now()) }
+// Proof is a request header that shows a hub which peer asks, once. hub is its URL, like
+// "http://127.0.0.1:5984"; a method that writes is taken to write what the peer has signed.
+func (p *Peer) Proof(hub, database, method string) string {
+	u, _ := url.Parse(hub)
+	proof := hubdoc.Proof{Database: database, Method: method, Purpose: hubdoc.ToClaim}
+	if u != nil {
+		proof.Origin = hubdoc.Origin(u)
+	}
+	if method == http.MethodGet {
+		proof.Purpose = hubdoc.ToRead
+	}
+	return hubdoc.ProofHeader + ": " + proof.Sign(p.key, time.Now())
+}

@@ -226,12 +226,12 @@ type headerKey struct{}
 
 type contextHeader struct {
 	name  string
-	value func() string
+	value func(*http.Request) string
 }
 
-// WithHeader returns a context under which a [Client] that has no user info adds
-// a header to its requests: by it a caller who is not signed in says who it is.
-func WithHeader(ctx context.Context, name string, value func() string) context.Context {
+// WithHeader returns a context under which a [Client] adds a header to its requests: that which
+// value returns for a request that is about to be sent, unless it is "".
+func WithHeader(ctx context.Context, name string, value func(*http.Request) string) context.Context {
 	return context.WithValue(ctx, headerKey{}, contextHeader{name, value})
 }
 
@@ -243,8 +243,10 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
 	if c.auth != "" {
 		req.Header.Set("Authorization", c.auth)
 	}
-	if h, ok := req.Context().Value(headerKey{}).(contextHeader); ok && c.auth == "" {
-		req.Header.Set(h.name, h.value())
+	if h, ok := req.Context().Value(headerKey{}).(contextHeader); ok {
+		if v := h.value(req); v != "" {
+			req.Header.Set(h.name, v)
+		}
 	}
 	resp, err := c.hc.Do(req)
 	if err != nil {

@@ -6,6 +6,15 @@
 //
 // Both have "type", the format version "v", "expires" and the signature of
 // their author; a reader passes over versions it does not know.
+//
+// A signed document says who made it, not for which hub: anyone who may read it
+// can write it again. So a Loveseat hub takes a document only with a [Proof] of
+// its author's key, which is for one request to one database of one hub, and
+// only within [SignalAge] of its being signed. Nothing in the documents needs to
+// name a hub, and what is copied elsewhere does no harm at its readers: a share
+// leads to its peer's process, and a signal is for one process that has joined one hub
+// database (see [Address]), which takes it once. A [Succession] may be copied, since only
+// the peer that it names can use it.
 package hubdoc
 
 import (

@@ -15,19 +15,36 @@ func TestProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := Proof(key, time.Now())
-	if peer, err := VerifyProof(good); err != nil || peer != PeerID(pub) {
-		t.Errorf("%s: %v", peer, err)
+	want := Proof{Origin: "http://127.0.0.1:5984", Database: "hub", Method: "GET", Purpose: ToRead}
+	good := want.Sign(key, time.Now())
+	p, err := ParseProof(good, "hub", "GET")
+	if err != nil || p.Peer != PeerID(pub) || p.Origin != want.Origin || p.Purpose != ToRead {
+		t.Fatalf("%+v: %v", p, err)
+	}
+	if again, err := ParseProof(want.Sign(key, time.Now()), "hub", "GET"); err != nil || again.Nonce == p.Nonce {
+		t.Errorf("the second proof has the nonce of the first one: %v", err)
 	}
 	for _, at := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
-		if _, err := VerifyProof(Proof(key, time.Now().Add(at))); !errors.Is(err, ErrOldProof) {
+		if _, err := ParseProof(want.Sign(key, time.Now().Add(at)), "hub", "GET"); !errors.Is(err, ErrOldProof) {
 			t.Errorf("%v: %v", at, err)
 		}
 	}
-	parts := strings.Split(good, ".")
-	for _, bad := range []string{"", "a.b.c", parts[0] + "." + parts[1], parts[0] + ".1." + parts[2], strings.Replace(good, parts[0][:4], "AAAA", 1), good + strings.Repeat("x", 512)} {
-		if peer, err := VerifyProof(bad); err == nil || errors.Is(err, ErrOldProof) {
-			t.Errorf("%s: %s", bad, peer)
+	if _, err := ParseProof("AAAA.1700000000.AAAA", "hub", "GET"); !errors.Is(err, ErrEarlierProof) {
+		t.Errorf("of an earlier release: %v", err)
+	}
+	parts := strings.Split(good, " ")
+	bad := map[string]string{"nothing": "", "six parts": strings.Join(parts[:6], " "), "too long": good + strings.Repeat("x", maxProof)}
+	for i, other := range []string{"v3", "", "1", strings.Repeat("A", 32), "claim", "http://evil.example", strings.Repeat("A", 86) + "=="} {
+		bad["part "+parts[i]] = strings.Join(append(append(append([]string{}, parts[:i]...), other), parts[i+1:]...), " ")
+	}
+	for name, s := range bad {
+		if p, err := ParseProof(s, "hub", "GET"); err == nil || errors.Is(err, ErrOldProof) {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	for _, r := range [][2]string{{"team", "GET"}, {"hub", "POST"}} {
+		if p, err := ParseProof(good, r[0], r[1]); err == nil {
+			t.Errorf("%v: %+v", r, p)
 		}
 	}
 }
@@ -44,13 +61,14 @@ func TestSignalTime(t *testing.T) {
 	}
 }
 
-func FuzzVerifyProof(f *testing.F) {
+func FuzzParseProof(f *testing.F) {
 	_, key, _ := ed25519.GenerateKey(nil)
-	f.Add(Proof(key, time.Now()))
+	f.Add(Proof{Origin: "http://localhost", Database: "hub", Method: "GET", Purpose: ToRead}.Sign(key, time.Now()))
 	f.Add("a.1.b")
+	f.Add("v2 a 1 b c d e")
 	f.Fuzz(func(t *testing.T, s string) {
-		if peer, err := VerifyProof(s); err == nil && len(peer) != 39 {
-			t.Fatalf("%q: %q", s, peer)
+		if p, err := ParseProof(s, "hub", "GET"); err == nil && len(p.Peer) != 39 {
+			t.Fatalf("%q: %+v", s, p)
 		}
 	})
 }

@@ -29,6 +29,19 @@ type Signal struct {
 	Signature []byte `json:"signature,omitempty"`
 }
 
+// The kinds of signals. A hub takes no others: it asks for the right that each leads to.
+const (
+	KindOffer     = "offer"     // an opener begins a connection
+	KindAnswer    = "answer"    // a sharer agrees
+	KindCandidate = "candidate" // more about the path, of either side
+	KindBye       = "bye"       // either side gives up
+	KindRestart   = "restart"   // either side renews the path of a connection that there is
+	KindRelay     = "relay"     // an opener waits at the hub's relay
+	KindRevoke    = "revoke"    // from one process of a peer to another one that serves a share: end an access
+	KindRevoked   = "revoked"   // it has ended
+	KindEcho      = "echo"      // from a process to itself: does the hub deliver?
+)
+
 // SignalID makes an id that sorts by time: milliseconds in 12 hex digits, and
 // random, 16 hex digits.
 func SignalID(t time.Time, random string) string {

@@ -1,5 +1,5 @@
 import type { Doc } from './documents.js';
-import { toBase64, url64, utf8 } from './encoding.js';
+import { randomHex, toBase64, utf8 } from './encoding.js';
 import { CouchError } from './errors.js';
 import type { Identity } from './identity.js';
 
@@ -14,24 +14,27 @@ export interface Change { seq: unknown; id: string; deleted?: boolean; doc?: Doc
 
 const heartbeat = 10_000;
 
-/** The request header by which a peer that is not signed in shows a Loveseat hub that it has its device key. */
-const proofHeader = 'Loveseat-Peer';
-const proofLabel = 'loveseat proof v1\n';
-const proofAge = 120_000; // ms: hubs believe a proof for five minutes
+/** What the holder of a device key wants of a hub. */
+export type Purpose = 'read' | 'claim' | 'relay';
+
+/** The request header by which a peer shows a Loveseat hub that it has its device key. */
+export const proofHeader = 'Loveseat-Peer';
 
 /** The hub database over CouchDB's HTTP API. */
 export class Hub {
-  #prove?: () => Promise<string>;
+  /** Makes the header by which a hub knows this peer, for one request. Go's hubdoc.Proof describes it. */
+  prove?: (method: string, purpose: Purpose) => Promise<string>;
   #loveseat = false;
   #ice?: Promise<RTCIceServer[]>;
   #iceTill = Infinity;
 
-  constructor(private readonly fetch: HubFetch) {}
+  /** url is the database's, as this page reaches it; without one no proofs are made. */
+  constructor(private readonly fetch: HubFetch, private readonly url?: string) {}
 
-  async #send(path: string, init?: RequestInit): Promise<Response> {
-    if (this.#prove) {
+  async #send(path: string, init?: RequestInit, purpose: Purpose = 'read'): Promise<Response> {
+    if (this.prove && !path.startsWith('.')) {
       const headers = new Headers(init?.headers);
-      headers.set(proofHeader, await this.#prove());
+      if (!headers.has(proofHeader)) headers.set(proofHeader, await this.prove(init?.method ?? 'GET', purpose));
       init = { ...init, headers };
     }
     const r = await this.fetch(path, init);
@@ -41,32 +44,27 @@ export class Hub {
   }
 
   /** Makes a request whose answer is JSON: GET, or POST with a body. Throws a CouchError. */
-  async json<T>(path: string, body?: unknown, init: RequestInit = {}): Promise<T> {
-    const headers = new Headers({ Accept: 'application/json' });
+  async json<T>(path: string, body?: unknown, init: RequestInit = {}, purpose?: Purpose): Promise<T> {
+    const headers = new Headers(init.headers);
+    headers.set('Accept', 'application/json');
     if (body !== undefined) {
       headers.set('Content-Type', 'application/json');
       init = { ...init, method: 'POST', body: JSON.stringify(body) };
     }
-    return await (await this.#send(path, { ...init, headers })).json() as T;
+    return await (await this.#send(path, { ...init, headers }, purpose)).json() as T;
   }
 
-  /** From now on shows a Loveseat hub whose requests these are, so that it gives out the peer's signals without a log-in. */
+  /** From now on shows a Loveseat hub whose requests these are, so that it takes what the peer signs and gives out the peer's signals. */
   async identify(id: Identity): Promise<void> {
     const welcome = await this.json<{ vendor?: { name?: string } }>('../').catch(() => undefined);
     this.#loveseat = welcome?.vendor?.name === 'Loveseat';
-    if (!this.#loveseat) return; // other servers need not allow the header to pages
-    let proof = '', till = 0;
-    this.#prove = async () => {
-      const now = Date.now();
-      if (now < till) return proof;
-      const at = String(Math.floor(now / 1000)), signature = await id.sign(utf8(proofLabel + at));
-      proof = `${url64(id.keys.sign)}.${at}.${url64(toBase64(signature))}`;
-      till = now + proofAge;
-      return proof;
+    if (!this.#loveseat || !this.url) return; // other servers need not allow the header to pages
+    const { origin, pathname } = new URL(this.url), database = decodeURIComponent(pathname.split('/').pop()!);
+    this.prove = async (method, purpose) => {
+      const now = Date.now(), nonce = randomHex(16);
+      const signature = await id.sign(utf8(['loveseat proof v2', origin, database, method, purpose, now, nonce].join('\n')));
+      return `v2 ${id.keys.sign} ${now} ${nonce} ${purpose} ${origin} ${toBase64(signature)}`;
     };
-    await this.sequence().catch(e => {
-      if (e instanceof TypeError) this.#prove = undefined; // a hub of before, whose CORS rules do not name it
-    });
   }
 
   /** Returns the STUN and TURN servers that a Loveseat hub names, whose credentials end; none of other hubs. */
@@ -106,9 +104,9 @@ export class Hub {
     return rows.flatMap(r => r.doc?._id.startsWith(prefix) ? [r.doc] : []);
   }
 
-  /** Writes documents. keepalive: also when the page is going away. */
-  write(docs: Doc[], keepalive = false): Promise<Written[]> {
-    return this.json('_bulk_docs', { docs }, { keepalive });
+  /** Writes documents, or deletes them. proof: the page is going away, and has this one ready. */
+  write(docs: Doc[], proof?: string): Promise<Written[]> {
+    return this.json('_bulk_docs', { docs }, proof === undefined ? {} : { keepalive: true, headers: proof ? { [proofHeader]: proof } : undefined }, 'claim');
   }
 
   /** Writes one document and returns its new revision. Throws a CouchError. */

@@ -118,7 +118,7 @@ export class Peer {
     const url = o.hub?.replace(/\/+$/, '');
     if (!o.fetch && !url) throw badRequest('join needs the URL of a hub database.');
     const identity = o.identity ?? await loadIdentity();
-    const hub = new Hub(o.fetch ?? hubFetch(url!)), p = new Peer(hub, identity, { ...o, hub: url && bare(url) });
+    const hub = new Hub(o.fetch ?? hubFetch(url!), url && bare(url)), p = new Peer(hub, identity, { ...o, hub: url && bare(url) });
     await hub.identify(identity);
     void hub.iceServers(); // so that they are there for the first connection
     await p.#feed.list();

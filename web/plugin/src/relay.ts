@@ -44,7 +44,7 @@ export class Relays {
   }
 
   async #meet(peer: string, session: string, signals: string, incoming: boolean, arrived: () => Promise<void>): Promise<Carrier> {
-    const { ticket } = await this.own.hub.json<{ ticket: string }>('_relay', { session }), self = this.mailbox.address;
+    const side = incoming ? 'share' : 'open', { ticket } = await this.own.hub.json<{ ticket: string }>('_relay', { session, side }, {}, 'relay'), self = this.mailbox.address;
     const name = incoming ? { session, initiator: peer, responder: self } : { session, initiator: self, responder: peer };
     const url = `${this.hub.replace(/^http/, 'ws')}/_relay?ticket=${encodeURIComponent(ticket)}`;
     return meet(url, name, self, this.own.identity, await this.mailbox.sealKey(peer, signals), arrived);

@@ -1,4 +1,5 @@
 import { Admission, type Invite, type InviteOptions, readInfo } from './admission.js';
+import { superseded, turnOf } from './audience.js';
 import { verificationCode } from './code.js';
 import { couchHandler, errorAnswer } from './couch.js';
 import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
@@ -83,6 +84,7 @@ interface Remote {
   cut: AbortController;
 }
 
+const takenOver = () => new CouchError(409, 'taken_over', 'Another page of this browser shares the same database.');
 const maxLocals = 256; // _local documents of one peer
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
 
@@ -99,14 +101,14 @@ export class Share {
   /** Why it has ended for good, although the page still knows it. */
   why?: CouchError;
 
-  private constructor(private readonly peer: Peer, readonly db: Pouch, readonly id: string, private readonly nonce: string,
+  private constructor(private readonly peer: Peer, readonly db: Pouch, readonly id: string, readonly base: string, private readonly turn: string, private readonly nonce: string,
     readonly name: string, private readonly o: ShareOptions, private readonly admission: Admission, readonly topic?: string) {
     this.#seen = limited(db, o);
     this.messages = new Messages(o.requests ?? {}, o.onMessage);
   }
 
   /** Checks the options and puts a share together. Its id is the same for the same identity, database and topic. */
-  static async of(peer: Peer, db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
+  static async of(peer: Peer, db: Pouch, o: ShareOptions, shared: (base: string) => boolean, topic?: string): Promise<Share> {
     const name = o.name ?? db.name;
     try {
       checkName(name);
@@ -115,9 +117,12 @@ export class Share {
       throw badRequest((e as Error).message);
     }
     if (o.expires && !(o.expires.getTime() > Date.now())) throw badRequest('A share cannot expire in the past.');
-    const nonce = await shareNonce((topic === undefined ? '' : `pool\0${topic}\0`) + await db.id());
-    const id = await shareID(peer.id, nonce);
-    return new Share(peer, db, id, nonce, name, o, await Admission.of(db, id, o.allow, !!o.invited), topic);
+    const database = (topic === undefined ? '' : `pool\0${topic}\0`) + await db.id(), base = await shareID(peer.id, await shareNonce(database));
+    if (shared(base)) throw new CouchError(412, 'already_shared', 'This database is shared already.');
+    const admission = await Admission.of(db, base, o.allow, !!o.invited);
+    const turn = topic === undefined ? await turnOf(db, base, { asked: !!o.onRemote, invited: !!o.invited, allow: [...o.allow ?? []].sort() }) : '';
+    const nonce = await shareNonce((turn && `audience\0${turn}\0`) + database), id = await shareID(peer.id, nonce);
+    return new Share(peer, db, id, base, turn, nonce, name, o, admission, topic);
   }
 
   get access(): Access {
@@ -143,6 +148,7 @@ export class Share {
 
   /** Writes the share document: a new lease. */
   async publish(): Promise<void> {
+    if (this.topic === undefined && await superseded(this.db, this.base, this.turn)) throw takenOver();
     const { doc_count, update_seq } = await this.#seen.info(), until = this.o.expires?.getTime() ?? Infinity;
     for (let attempt = 0; ; attempt++) {
       this.#published = Math.max(Date.now(), this.#published + 1); // readers ignore what is older than they have
@@ -171,7 +177,7 @@ export class Share {
     const there = doc && await readShare(doc).catch(() => undefined);
     const newer = there && published(there) > this.#published;
     if (newer && this.#rev && there.instance !== this.peer.instance) {
-      throw new CouchError(409, 'taken_over', 'Another page of this browser shares the same database.');
+      throw takenOver();
     }
     this.#rev = doc?._rev;
     if (newer) this.#published = published(there);
@@ -361,11 +367,11 @@ export class Share {
     }
   }
 
-  /** Ends the share and removes its document from the hub. keepalive: the page is going away. */
-  async unshare(keepalive = false): Promise<void> {
+  /** Ends the share and removes its document from the hub. proof: the page is going away, see Hub.write. */
+  async unshare(proof?: string): Promise<void> {
     this.stop();
     for (let attempt = 0; this.#rev; attempt++) {
-      const [w] = await this.peer.hub.write([{ _id: sharePrefix + this.id, _rev: this.#rev, _deleted: true }], keepalive);
+      const [w] = await this.peer.hub.write([{ _id: sharePrefix + this.id, _rev: this.#rev, _deleted: true }], attempt && proof ? '' : proof);
       if (!w?.error || w.error === 'not_found') break;
       if (w.error !== 'conflict' || attempt === 2) throw new CouchError(403, w.error, w.reason ?? '');
       try {

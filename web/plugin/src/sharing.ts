@@ -14,10 +14,15 @@ export { successor } from './succession.js';
 /** A database that is shared, with the peers that have it open. */
 export interface Served { share: SharedDatabase | undefined; openers: RemoteInfo[] }
 
+const prepareEvery = 45_000, farewellAge = 110_000; // ms
+
 /** The databases that a page shares. */
 export class Sharing {
   readonly #shares = new Map<string, Share>();
   readonly #topics = new Set<Topic>();
+  #beginning: Promise<unknown> = Promise.resolve();
+  #preparing?: ReturnType<typeof setTimeout>;
+  #farewells: { proofs: string[]; at: number } = { proofs: [], at: 0 };
 
   constructor(private readonly peer: Peer) {
     peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link));
@@ -25,9 +30,9 @@ export class Sharing {
 
   /** Publishes a database and serves it. topic: as a member of one. */
   async share(db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
-    const s = await Share.of(this.peer, db, o, topic), there = this.#shares.get(s.id);
-    if (there && !there.why) throw new CouchError(412, 'already_shared', 'This database is shared already.');
-    this.#shares.set(s.id, s);
+    const begun = this.#beginning.catch(() => {}).then(() => this.#begin(db, o, topic));
+    this.#beginning = begun;
+    const s = await begun;
     try {
       await s.publish();
     } catch (e) {
@@ -35,7 +40,24 @@ export class Sharing {
       throw e;
     }
     void s.renew().finally(() => !s.why && this.#shares.get(s.id) === s && this.#shares.delete(s.id));
+    this.#prepare();
     return s;
+  }
+
+  /** Makes a share that is served, one at a time: what is refused because the database is shared already must not note another audience. */
+  async #begin(db: Pouch, o: ShareOptions, topic?: string): Promise<Share> {
+    const s = await Share.of(this.peer, db, o, base => [...this.#shares.values()].some(is => is.base === base && !is.why), topic);
+    this.#shares.set(s.id, s);
+    return s;
+  }
+
+  /** Has proofs ready that end the shares while the page goes away, when there is no time to sign. Hubs believe them for two minutes. */
+  #prepare(): void {
+    clearTimeout(this.#preparing);
+    if (typeof window === 'undefined' || !this.#shares.size) return;
+    const { prove } = this.peer.hub, at = Date.now();
+    void Promise.all([...this.#shares].map(async () => await prove?.('POST', 'claim') ?? '')).then(proofs => this.#farewells = { proofs, at });
+    this.#preparing = setTimeout(() => this.#prepare(), prepareEvery);
   }
 
   /** A share that is served here, given by its database or its id. */
@@ -80,7 +102,8 @@ export class Sharing {
 
   /** Ends all shares while the page goes away. */
   leave(): void {
-    for (const s of this.#shares.values()) void s.unshare(true).catch(() => {});
+    const { proofs, at } = this.#farewells, good = Date.now() - at < farewellAge;
+    for (const s of this.#shares.values()) void s.unshare(good ? proofs.pop() ?? '' : '').catch(() => {});
   }
 
   /** Ends all shares; those that the hub cannot be told of expire. */
@@ -88,5 +111,6 @@ export class Sharing {
     await Promise.all([...this.#topics].map(t => t.cancel().catch(() => {})));
     await Promise.all([...this.#shares.values()].map(s => s.unshare().catch(() => {})));
     this.#shares.clear();
+    this.#prepare();
   }
 }

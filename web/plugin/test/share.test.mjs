@@ -45,6 +45,25 @@ test('the same database has the same id again, and another peer another', async 
   assert.notEqual((await third.share(db)).id, id);
 });
 
+test('the same database shared to others has another id, and one that leaves nobody out keeps it', async t => {
+  const h = hub(), identity = await Identity.create(), db = pouch(), ids = [];
+  const [ann, bob] = (await Promise.all([1, 2].map(() => Identity.create()))).map(i => i.id), onRemote = () => {};
+  const options = [{ allow: [ann] }, { allow: [ann] }, { allow: [bob, ann] }, { allow: [bob] }, { onRemote }, {}, {}, { allow: [bob] }, { allow: [bob], invited: true }];
+  for (const o of options) {
+    const p = await join(t, h, { identity });
+    ids.push((await p.share(db, o)).id);
+    await assert.rejects(p.share(db, { allow: [(await Identity.create()).id] }), { status: 412 }); // and notes no other audience
+    await p.close();
+  }
+  assert.deepEqual(ids.map((id, i) => id === ids[i - 1]), [false, true, true, false, false, true, true, false, true]);
+  assert.equal(new Set(ids).size, 4);
+  const first = await join(t, h, { identity }), second = await join(t, h, { identity }), events = [];
+  await first.share(db, { onEvent: e => events.push(e) });
+  await second.share(db, { allow: [ann] });
+  first.served(db).renewSoon();
+  await eventually(() => events.some(e => e.kind === 'ended' && e.error?.name === 'taken_over'));
+});
+
 test('refusals tell their reason, and are remembered while the peer stays', async t => {
   const h = hub(), alice = await join(t, h), asked = [], db = pouch(), events = [];
   const s = await alice.share(db, {
@@ -169,11 +188,22 @@ test("the hub's STUN and TURN servers are used, and its proofs are signed by the
   const identity = await Identity.create(), alice = await join(t, h), bob = await join(t, fetch, { identity });
   assert.equal(await refused(await bob.open((await alice.share(pouch())).id)), '200 undefined');
   assert.deepEqual(bob.transport.links()[0].pc.config.iceServers, servers);
-  const [key, at, signature] = proofs.at(-1).split('.').map(p => p.replaceAll('-', '+').replaceAll('_', '/'));
-  const verify = await crypto.subtle.importKey('raw', Buffer.from(key, 'base64'), 'Ed25519', false, ['verify']);
-  assert.equal(Buffer.from(key, 'base64').toString('base64'), identity.keys.sign);
-  assert.ok(Math.abs(at - Date.now() / 1000) < 10);
-  assert.ok(await crypto.subtle.verify('Ed25519', verify, Buffer.from(signature, 'base64'), Buffer.from(`loveseat proof v1\n${at}`)));
+  await bob.unshare((await bob.share(pouch())).id);
+  const shown = proofs.filter(Boolean).map(p => p.split(' '));
+  assert.equal(new Set(shown.map(p => p[3])).size, shown.length, 'each proof has a nonce of its own');
+  const bytes = p => Buffer.from(p, 'base64');
+  for (const [version, key, at, nonce, purpose, origin, signature] of shown) {
+    const method = { read: 'GET', claim: 'POST' }[purpose];
+    const verify = await crypto.subtle.importKey('raw', bytes(key), 'Ed25519', false, ['verify']);
+    assert.equal(version, 'v2');
+    assert.equal(bytes(key).toString('base64'), identity.keys.sign);
+    assert.match(nonce, /^[0-9a-f]{32}$/);
+    assert.equal(origin, 'http://hub');
+    assert.ok(Math.abs(at - Date.now()) < 10_000);
+    const text = ['loveseat proof v2', 'http://hub', 'hub', method, purpose, at, nonce].join('\n');
+    assert.ok(await crypto.subtle.verify('Ed25519', verify, bytes(signature), Buffer.from(text)), purpose);
+  }
+  assert.deepEqual([...new Set(shown.map(p => p[4]))].sort(), ['claim', 'read']);
 });
 
 test('signals are deleted when they have served', async t => {
