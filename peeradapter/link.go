@@ -35,7 +35,8 @@ type link struct {
 	err     error         // why it ends; nil: closed here
 	done    chan struct{} // closed when everything is released
 	slots   chan struct{} // one for each stream that the peer has opened
-	welcome atomic.Bool   // who serves has let the peer in: see wires
+	welcome atomic.Bool   // who serves has let the peer in
+	seat    *seat         // of a transport's incoming link; nil: it has none
 
 	keepAlive, silence time.Duration // see watch
 	pinged             atomic.Int64  // round trip of the last ping, in nanoseconds; 0: none was answered yet

@@ -132,11 +132,21 @@ func (a *admission) kind() Admission {
 // decide lets a peer in or tells why not; a wait of approve ends with ctx. secret
 // is the invite that it shows. The id of the invite that lets it in is noted in i.
 func (a *admission) decide(ctx context.Context, i *RemoteInfo, secret string) error {
-	for _, id := range i.ids() {
-		if why := a.state.revoked(id); why != nil {
-			return why
+	if why := a.state.meets(i.Peer, i.links); why != nil {
+		if err := a.state.remember(ctx, i.links); err != nil && !errors.Is(err, errChain) {
+			return err
 		}
+		return why
 	}
+	if err := a.grant(ctx, i, secret); err != nil {
+		return err
+	}
+	// What cannot be remembered could not be revoked.
+	return a.state.remember(ctx, linksOf(i.Peer, i.Predecessors))
+}
+
+// grant is decide for a peer that is not revoked.
+func (a *admission) grant(ctx context.Context, i *RemoteInfo, secret string) error {
 	var bad error
 	if secret != "" {
 		if bad = a.redeem(ctx, i, secret); bad == nil {
@@ -144,7 +154,7 @@ func (a *admission) decide(ctx context.Context, i *RemoteInfo, secret string) er
 		}
 	}
 	switch {
-	case a.kind() == OpenAdmission || slices.ContainsFunc(i.ids(), a.listed), i.User != "" && slices.Contains(a.users, i.User):
+	case a.kind() == OpenAdmission || a.listedAs(i.ids()), i.User != "" && slices.Contains(a.users, i.User):
 		return nil
 	case a.approve != nil:
 		return a.ask(ctx, *i)
@@ -158,19 +168,39 @@ func (a *admission) decide(ctx context.Context, i *RemoteInfo, secret string) er
 
 // listed reports whether a peer is named, or was admitted for good.
 func (a *admission) listed(peer string) bool {
-	for _, id := range a.allow {
-		if peer == id || strings.HasPrefix(peer, id+"-") {
+	return slices.ContainsFunc(a.allow, func(entry string) bool { return matchesPeer(entry, peer) }) || a.state.always(peer)
+}
+
+// listedAs reports whether one of a peer's ids is listed, the present one first, and none of
+// those before it was taken off the list.
+func (a *admission) listedAs(ids []string) bool {
+	for i := len(ids) - 1; i >= 0; i-- {
+		if a.listed(ids[i]) {
 			return true
 		}
+		if a.state.dropped(ids[i]) {
+			return false
+		}
 	}
-	return a.state.always(peer)
+	return false
+}
+
+// matchesPeer reports whether an entry of an allowlist, a peer id or its first groups, means a peer.
+func matchesPeer(entry, peer string) bool {
+	return peer == entry || strings.HasPrefix(peer, entry+"-")
+}
+
+// names reports whether the owner has named a peer, or the user that it belongs to, or let it in for good.
+func (a *admission) names(peer, group string) bool {
+	user, isUser := strings.CutPrefix(group, userPrefix)
+	return isUser && slices.Contains(a.users, user) || slices.ContainsFunc(a.state.chain(peer), a.listed)
 }
 
 func (a *admission) redeem(ctx context.Context, i *RemoteInfo, secret string) error {
 	if n := a.count(&a.guesses, i.Peer, guessWindow, 0); n >= maxGuesses {
 		return &couch.RetryLater{Err: &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "Too many invites were tried."}, After: guessWindow}
 	}
-	id, err := a.state.redeem(ctx, secret, i.Peer)
+	id, err := a.state.redeem(ctx, secret, i.ids())
 	if errors.Is(err, couch.ErrForbidden) {
 		a.count(&a.guesses, i.Peer, guessWindow, 1)
 	}

@@ -64,6 +64,7 @@ type Peer struct {
 
 	dir       *directory
 	mailbox   *mailbox
+	standings *standings
 	transport Transport
 	server    *server
 
@@ -100,7 +101,10 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.dir = newDirectory(p.log)
 	trash := newTrash(p.hub, p.log)
-	p.mailbox = &mailbox{hub: p.hub, id: p.id, address: p.address(), sealKey: p.sealKey, trash: trash, log: p.log}
+	p.server = newServer(p.ctx, nil, p.address(), p.log)
+	p.standings = &standings{own: p.ID(), shares: p.server.all, ask: make(chan string, maxAsking)}
+	p.mailbox = &mailbox{hub: p.hub, id: p.id, address: p.address(), sealKey: p.sealKey, trash: trash, log: p.log, standings: p.standings}
+	p.mailbox.sessions.claim = p.standings.claim
 	f := &feed{hub: p.hub, log: p.log, dir: p.dir, mailbox: p.mailbox}
 	if err := f.list(ctx); err != nil {
 		p.cancel()
@@ -111,7 +115,8 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 		p.cancel()
 		return nil, err
 	}
-	p.server = newServer(p.ctx, p.transport, p.address(), p.log)
+	p.server.transport = p.transport
+	p.service.Go(func() { p.standings.run(p.ctx, p.userOf) })
 	p.service.Go(func() { f.run(p.ctx) })
 	p.service.Go(func() { trash.run(p.ctx) })
 	p.service.Go(func() {

@@ -133,6 +133,9 @@ func (s *Share) guard(ctx context.Context, db couch.DB) error {
 	if s.admission, err = newAdmission(o, state); err != nil {
 		return err
 	}
+	if err := state.start(ctx, s.admission.allow); err != nil {
+		return err
+	}
 	s.throttles.o = o.Limits
 	s.ledger, s.refused = newLedger(db, s.id, s.log), &refusedWrites{}
 	s.api = couchhttp.NewServer(couchhttp.ServerOptions{
