@@ -32,7 +32,7 @@ type crowd struct {
 func (c *crowd) init(s share.Signaler, maxPeers int) {
 	c.door, _ = s.(share.Doorkeeper)
 	c.halfOpen.Max, c.halfOpen.Each, c.halfOpen.Settle = maxHalfOpen, halfOpenEach, halfOpenSettle
-	c.all.Max = maxPeers
+	c.all.Max, c.all.Firm = maxPeers, 1
 	c.byes.Max, c.byes.Each, c.byes.Settle = maxByes, byesEach, byeTimeout
 }
 
@@ -132,4 +132,3 @@ func (c *crowd) shed(list []inbound, keep int) []inbound {
 
 // crowded is why an offer is refused where there is no place for it.
 const crowded = "it has too many connections"
-

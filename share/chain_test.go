@@ -122,8 +122,16 @@ func TestRevocationEndsAllSessions(t *testing.T) {
 		return len(s.messages.hearers) == 3
 	})
 	w.must(s.Revoke(w.ctx, second.ID(), ""))
+	mustEnd := func(e <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-e:
+		case <-time.After(30 * time.Second):
+			t.Fatal("a session goes on")
+		}
+	}
 	for _, e := range ends {
-		<-e
+		mustEnd(e)
 	}
 	select {
 	case <-ended:
@@ -133,7 +141,7 @@ func TestRevocationEndsAllSessions(t *testing.T) {
 	if got := w.tries(beside, s.ID()); got != 403 {
 		t.Errorf("a fork that shows itself: %d", got)
 	}
-	<-ended
+	mustEnd(ended)
 }
 
 // A share document in the hub links keys, too.

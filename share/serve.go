@@ -250,7 +250,9 @@ func (s *Share) Revoke(ctx context.Context, peer, reason string) error {
 }
 
 // revokes reports whether a peer that has the share open may not any more, by any of its keys. s.mu is held.
-func (s *Share) revokes(rm *remote) bool { return s.admission.state.meets(rm.info.Peer, rm.info.links) != nil }
+func (s *Share) revokes(rm *remote) bool {
+	return s.admission.state.meets(rm.info.Peer, rm.info.links) != nil
+}
 
 // knownLinks returns the links between a peer's keys that are not on the lists yet.
 func (s *Share) knownLinks(peer string) []keyLink {

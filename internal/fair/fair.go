@@ -52,6 +52,7 @@ type Places struct {
 	Max    int           // in all
 	Each   int           // for one group, whose oldest gives way to its next; 0: Max
 	Settle time.Duration // a place is not given to another one of its own group before it is so old
+	Firm   int           // from this rank on nobody gives way to one who would then hold as much; 0: all do
 
 	mu   sync.Mutex
 	held []*Place // oldest first
@@ -116,11 +117,23 @@ func (p *Places) victim(newcomer *Place) (out *Place, ok bool) {
 			return nil, false
 		}
 		if out = p.held[at]; claims[at].Group != mine.Group {
-			return out, true
+			return out, p.Firm == 0 || claims[at].Rank < p.Firm || claims[at].Rank < mine.Rank || holds(claims, claims[at].Group) > own+1
 		}
 	}
 	return out, time.Since(out.since) >= p.Settle
 }
+
+func holds(claims []Claim, group string) (n int) {
+	for _, c := range claims {
+		if c.Group == group {
+			n++
+		}
+	}
+	return n
+}
+
+// Of reports whether it is one of these places.
+func (h *Place) Of(p *Places) bool { return h.of == p }
 
 // remove takes a place from those that are held; nil: none. p.mu is held.
 func (p *Places) remove(out *Place) {

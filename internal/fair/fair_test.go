@@ -51,6 +51,21 @@ func TestRank(t *testing.T) {
 	}
 }
 
+// Of a firm rank only those give way who hold more than the newcomer would.
+func TestFirm(t *testing.T) {
+	p := &Places{Max: 3, Firm: 1}
+	gone := ""
+	for _, g := range []string{"a", "b", "b"} {
+		p.Take(of(g, 1), func() { gone += g })
+	}
+	if p.Take(of("c", 1), func() {}) == nil || gone != "b" {
+		t.Errorf("%q", gone)
+	}
+	if p.Take(of("d", 1), nil) != nil || p.Take(of("d", 2), nil) == nil || gone != "ba" {
+		t.Errorf("%q", gone)
+	}
+}
+
 func TestEach(t *testing.T) {
 	p := &Places{Max: 10, Each: 2, Settle: time.Hour}
 	for i := range 4 {
