@@ -130,6 +130,9 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 // ID returns the peer id.
 func (p *Peer) ID() string { return p.id.ID() }
 
+// Transport returns what [Config].NewTransport made.
+func (p *Peer) Transport() Transport { return p.transport }
+
 func (p *Peer) address() string { return address(p.id.ID(), p.instance) }
 
 // link returns a share's link, "" if the hub has no URL.

@@ -46,6 +46,7 @@ type Share struct {
 	admission *admission
 	throttles throttles
 	ledger    *ledger
+	locals    *locals
 	refused   *refusedWrites
 
 	mu      sync.Mutex
@@ -137,9 +138,11 @@ func (s *Share) guard(ctx context.Context, db couch.DB) error {
 		return err
 	}
 	s.throttles.o = o.Limits
+	s.locals = newLocals(db, s.id, s.log)
+	s.locals.claim = s.peer.standings.claim
 	s.ledger, s.refused = newLedger(db, s.id, s.log), &refusedWrites{}
 	s.api = couchhttp.NewServer(couchhttp.ServerOptions{
-		Store: oneStore{s.dbName, &view{DB: s.db, access: s.access, owner: db, onWrite: o.OnWrite, onRefused: s.noteRefused, ledger: s.ledger}},
+		Store: oneStore{s.dbName, &view{DB: s.db, access: s.access, owner: db, onWrite: o.OnWrite, onRefused: s.noteRefused, ledger: s.ledger, locals: s.locals}},
 		UUID:  s.id, Authorize: s.authorize, Logger: s.log,
 		Limits: couchhttp.Limits{Body: o.Limits.Body, Document: o.Limits.Document, Attachment: o.Limits.Attachment},
 	})
