@@ -47,6 +47,8 @@ type shareDoc struct {
 	published, expires time.Time
 	until              time.Time // zero: the share does not end by itself
 	predecessors       []string  // peer ids that the sharer had before
+	size               int       // bytes of the document
+	arrived            int       // the how manieth that was taken in
 }
 
 func shareID(peer, nonce string) string { return hubdoc.ShareID(peer, nonce) }
@@ -81,7 +83,7 @@ func parseShare(d *couch.Doc) (*shareDoc, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &shareDoc{Share: *s, id: strings.TrimPrefix(d.ID, shareDocPrefix)}
+	out := &shareDoc{Share: *s, id: strings.TrimPrefix(d.ID, shareDocPrefix), size: len(d.Body)}
 	if out.published, out.expires, err = s.Lease(); err != nil {
 		return nil, err
 	}

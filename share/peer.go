@@ -99,7 +99,7 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 		remotes: map[*Remote]struct{}{}, closed: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.dir = newDirectory(p.log)
+	p.dir = newDirectory(p.ID(), p.log)
 	trash := newTrash(p.hub, p.log)
 	p.server = newServer(p.ctx, nil, p.address(), p.log)
 	p.standings = &standings{own: p.ID(), shares: p.server.all, ask: make(chan string, maxAsking)}
