@@ -36,12 +36,13 @@ type directory struct {
 // What is kept of others' share documents. Where there are more, those of peers that have most go first, and
 // then the newest, so that a flood changes nothing of what is known. What is left out can be opened by its id.
 const (
-	maxShares     = 10_000
-	maxShareBytes = 32 << 20
+	maxShares  = 10_000
 	maxTouched    = 100_000
 	maxAsked      = 256
 	askedTime     = time.Minute
 )
+
+var maxShareBytes = 32 << 20 // tests have less
 
 func newDirectory(own string, log *slog.Logger) *directory {
 	return &directory{log: log, own: own, pinned: map[string]int{}, asked: map[string]time.Time{}, shares: map[string]*shareDoc{}, changed: make(chan struct{})}
@@ -190,7 +191,12 @@ func (d *directory) beginListing() *listing {
 
 // add takes one document of the listing.
 func (l *listing) add(doc *couch.Doc) {
-	id, s, d := strings.TrimPrefix(doc.ID, shareDocPrefix), l.dir.read(doc), l.dir
+	id, d := strings.TrimPrefix(doc.ID, shareDocPrefix), l.dir
+	if d.has(id, doc.Rev) {
+		l.found[id] = true // as it is known: there is no need to verify it again
+		return
+	}
+	s := d.read(doc)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s != nil && !d.touched[id] { // nil if forged: then what is known stays
@@ -202,6 +208,14 @@ func (l *listing) add(doc *couch.Doc) {
 	if d.shares[id] != nil && len(l.found) < 2*maxShares {
 		l.found[id] = true
 	}
+}
+
+// has reports whether a revision of a share's document is the one that is known.
+func (d *directory) has(id string, rev couch.Rev) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.shares[id]
+	return s != nil && !rev.IsZero() && s.rev == rev
 }
 
 // endAll applies the listing of all shares: what it lacks is gone.
