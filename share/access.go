@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 // Headers of an opener's requests. The connection is end-to-end encrypted to the sharer.
@@ -44,6 +45,7 @@ var (
 	errListed    = couch.Forbidden("This share is for peers that its owner has listed.")
 	errInvite    = couch.Forbidden("This share needs an invite.")
 	errBadInvite = couch.Forbidden("This invite is not valid, or not any more.")
+	errAsked     = &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "The owner of this share is being asked about too many peers."}
 	errNotNow    = couch.Forbidden("The owner of this share has refused.")
 	errInfo      = couch.BadRequest("The header " + infoHeader + " is not JSON in base64url of at most 4 KiB.")
 )
@@ -56,6 +58,9 @@ type admission struct {
 	approve func(context.Context, RemoteInfo) (Approval, error)
 	invites bool // are needed
 	state   *accessState
+
+	claim func(peer string) fair.Claim
+	asks  fair.Places // questions to the owner that wait for an answer
 
 	mu      sync.Mutex
 	guesses map[string]tally // wrong invites, by peer
@@ -73,6 +78,8 @@ const (
 	maxGuesses  = 10 // wrong invites of a peer in a window
 	maxTallies  = 10_000
 	askAgain    = 10 * time.Second // after a refusal of approve
+	maxAsks     = 32               // questions that wait for the owner
+	asksEach    = 4                // about one peer's processes, or one user's
 )
 
 // minPeerGroups is how many groups of four letters of a peer id tell who it is:
@@ -83,6 +90,7 @@ const peerIDLen = 39 // eight groups of four with hyphens between
 
 func newAdmission(o *ShareOptions, state *accessState) (*admission, error) {
 	a := &admission{approve: o.Approve, invites: o.Invited, state: state}
+	a.asks.Max, a.asks.Each, a.asks.Settle = maxAsks, asksEach, askAgain
 	for _, id := range o.Allow {
 		if allowedUser(id) {
 			a.users = append(a.users, strings.TrimPrefix(id, userPrefix))
@@ -230,7 +238,15 @@ func (a *admission) ask(ctx context.Context, i RemoteInfo) error {
 	if a.count(&a.said, i.Peer, askAgain, 0) > 0 {
 		return &couch.RetryLater{Err: errNotNow, After: askAgain}
 	}
+	place, ctx := a.question(ctx, i.Peer)
+	if place == nil {
+		return errAsked
+	}
+	defer place.Leave()
 	answer, err := a.approve(ctx, i)
+	if cause := context.Cause(ctx); errors.Is(cause, errAsked) {
+		return errAsked
+	}
 	if err == nil && answer == Always {
 		err = a.state.admit(ctx, i.Peer)
 	}
@@ -241,6 +257,18 @@ func (a *admission) ask(ctx context.Context, i RemoteInfo) error {
 		a.count(&a.said, i.Peer, askAgain, 1)
 	}
 	return err
+}
+
+// question takes a place for a question to the owner; nil: there is none. The context that comes with
+// it ends when others need the place.
+func (a *admission) question(ctx context.Context, peer string) (*fair.Place, context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return a.asks.Take(func() fair.Claim {
+		if a.claim == nil {
+			return fair.Claim{Group: peer}
+		}
+		return a.claim(peer)
+	}, func() { cancel(errAsked) }), ctx
 }
 
 // openInfo reads the header Loveseat-Info.

@@ -37,9 +37,9 @@ type directory struct {
 // then the newest, so that a flood changes nothing of what is known. What is left out can be opened by its id.
 const (
 	maxShares  = 10_000
-	maxTouched    = 100_000
-	maxAsked      = 256
-	askedTime     = time.Minute
+	maxTouched = 100_000
+	maxAsked   = 256
+	askedTime  = time.Minute
 )
 
 var maxShareBytes = 32 << 20 // tests have less

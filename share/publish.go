@@ -134,6 +134,7 @@ func (s *Share) guard(ctx context.Context, db couch.DB) error {
 	if s.admission, err = newAdmission(o, state); err != nil {
 		return err
 	}
+	s.admission.claim = s.peer.standings.claim
 	if err := state.start(ctx, s.admission.allow); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (m *Main) watchShares(ctx context.Context, peer *share.Peer, asJSON bool) e
 	err := peer.Watch(ctx, func(e share.Event) error {
 		switch {
 		case e.Kind == share.Omitted:
-			r.Event(string(e.Kind), nil, "the hub has more shares than are listed; open the others by their ids")
+			r.Event(string(e.Kind), struct{}{}, "the hub has more shares than are listed; open the others by their ids")
 		case !e.Share.Own:
 			r.Event(string(e.Kind), e.Share, fmt.Sprintf("%-7s %s, %d documents, %s, peer %s, id %s",
 				e.Kind, e.Share.Name, e.Share.DocCount, e.Share.Access, share.ShortID(e.Share.Peer), e.Share.ID))
