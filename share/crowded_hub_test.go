@@ -83,9 +83,9 @@ func TestHubFullOfShares(t *testing.T) {
 					t.Errorf("%s: %d shares of %d bytes, %d noted", who, held, bytes, p.dir.bytes)
 				}
 				p.dir.mu.Unlock()
+				w.must(w.open(p, "late").Close())
 				w.must(w.open(p, honest.ID()).Close())
 				w.must(w.open(p, late.ID()).Close())
-				w.must(w.open(p, "late").Close())
 			}
 			if s, _ := watcher.dir.get(honest.ID()); s == nil {
 				t.Error("what was known is forgotten")
