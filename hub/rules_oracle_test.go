@@ -77,7 +77,7 @@ func hubTwins(t *testing.T, who caller, rights Database) [2]*couchhttp.Server {
 		run, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
 		t.Cleanup(func() { cancel(); running.Wait() })
-		h := &hubDatabase{Database: rights, quotas: newLimiter(Quotas{}, 0), counts: &Counts{}, bells: bells{ctx: run, running: &running}}
+		h := &hubDatabase{Database: rights, quotas: newLimiter(Quotas{}), counts: &Counts{}, bells: bells{ctx: run, running: &running}}
 		out[i] = couchhttp.NewServer(couchhttp.ServerOptions{Store: oneDatabase{db: &ruledDB{DB: db, hub: h, who: who}}, Varies: func(string) bool { return true }})
 		t.Cleanup(func() { _ = out[i].Close() })
 	}

@@ -52,6 +52,8 @@ var (
 	ErrPeerClosed = errors.New("peeradapter: the peer closed the connection")
 	// ErrReplaced ends a connection in whose place the peer has opened a new one.
 	ErrReplaced = errors.New("peeradapter: the peer opened a new connection")
+	// ErrCrowded ends a connection that others have made whose place was needed: see [share.Doorkeeper].
+	ErrCrowded = errors.New("peeradapter: made room for others")
 	// ErrRefused means that the peer does not want the connection, or gave it up.
 	ErrRefused = errors.New("refused by the peer")
 	// ErrFlood ends a connection whose peer sends more than it may.

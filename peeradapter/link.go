@@ -35,7 +35,9 @@ type link struct {
 	err     error         // why it ends; nil: closed here
 	done    chan struct{} // closed when everything is released
 	slots   chan struct{} // one for each stream that the peer has opened
-	welcome atomic.Bool   // who serves has let the peer in: see wires
+	welcome atomic.Bool   // who serves has let the peer in
+	seat    *seat         // of a transport's incoming link; nil: it has none
+	visit   *visit        // of a listener's; the same
 
 	keepAlive, silence time.Duration // see watch
 	pinged             atomic.Int64  // round trip of the last ping, in nanoseconds; 0: none was answered yet
@@ -91,6 +93,13 @@ func (l *link) end(err error) {
 		l.err = err
 		close(l.ending)
 	})
+}
+
+// letIn notes that who serves has let the peer in.
+func (l *link) letIn() {
+	if !l.welcome.Swap(true) && l.visit != nil {
+		l.visit.proven()
+	}
 }
 
 // endRead ends the link because the peer has closed it: when all that it sent is

@@ -11,9 +11,8 @@ import (
 
 // What strangers may make us remember.
 const (
-	maxHalfOpen = 64   // negotiations that others have begun
-	maxEarly    = 64   // signals that came before their offer
-	maxPeers    = 4096 // peers of whom we remember the last offer
+	maxEarly = 64   // signals that came before their offer
+	maxPeers = 4096 // peers of whom we remember the last offer
 )
 
 const byeTimeout = 3 * time.Second
@@ -30,6 +29,7 @@ type peer struct {
 // An attempt makes a link, by one negotiation or, when another takes its place, several.
 type attempt struct {
 	negotiation *negotiation  // the current one; guarded by Transport.mu
+	seat        *seat         // nil: this peer wants the link itself
 	done        chan struct{} // closed when link and err are set
 	link        *link
 	err         error
@@ -54,7 +54,7 @@ func (t *Transport) connect(ctx context.Context, addr string) (*link, error) {
 		}
 		joined := p.attempt != nil && p.attempt.incoming()
 		if p.attempt == nil {
-			t.start(p, t.newNegotiation(addr, rand.Text(), nil))
+			t.start(p, t.newNegotiation(addr, rand.Text(), nil), nil)
 		}
 		a := p.attempt
 		r := t.relayTo(p, addr, a)
@@ -130,6 +130,7 @@ func (t *Transport) forgetIdle() {
 func (t *Transport) forget(l *link) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	l.seat.leave()
 	if p := t.peers[l.peer]; p != nil && p.link == l {
 		p.link = nil
 	}
@@ -137,8 +138,8 @@ func (t *Transport) forget(l *link) {
 
 // start begins an attempt with its first negotiation. t.mu is held; the
 // transport is not closed, or the caller is one of its goroutines.
-func (t *Transport) start(p *peer, n *negotiation) {
-	a := &attempt{negotiation: n, done: make(chan struct{})}
+func (t *Transport) start(p *peer, n *negotiation, s *seat) {
+	a := &attempt{negotiation: n, seat: s, done: make(chan struct{})}
 	p.attempt = a
 	t.wg.Go(func() { t.run(p, a) })
 }
@@ -181,7 +182,10 @@ func (t *Transport) settle(p *peer, a *attempt, n *negotiation, l *link, err err
 	}
 	a.link, a.err, p.attempt = l, err, nil
 	old := p.link
-	if l != nil {
+	if l == nil {
+		a.seat.leave()
+	} else {
+		a.seat.linked(l)
 		p.link = l
 		if p.relay != nil {
 			p.relay.supersede()
@@ -206,14 +210,20 @@ func (t *Transport) settle(p *peer, a *attempt, n *negotiation, l *link, err err
 // giveUp tells the peer that we gave up, so that it need not wait.
 func (t *Transport) giveUp(n *negotiation, err error) {
 	t.config.Logger.Debug("negotiation failed", "peer", n.peer, "err", err)
-	if !errors.Is(err, ErrRefused) {
-		t.bye(n.peer, n.session, "negotiation failed")
+	switch {
+	case errors.Is(err, ErrRefused):
+	case errors.Is(err, ErrCrowded):
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.refuse(n.peer, n.session, crowded)
+	default:
+		ctx, cancel := context.WithTimeout(t.ctx, byeTimeout)
+		defer cancel()
+		t.bye(ctx, n.peer, n.session, "negotiation failed")
 	}
 }
 
-func (t *Transport) bye(to, session, reason string) {
-	ctx, cancel := context.WithTimeout(t.ctx, byeTimeout)
-	defer cancel()
+func (t *Transport) bye(ctx context.Context, to, session, reason string) {
 	err := t.signaler.Send(ctx, share.Signal{
 		To: to, Session: session, Kind: kindBye, Payload: message{Reason: reason}.payload(),
 	})

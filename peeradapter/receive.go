@@ -32,8 +32,7 @@ func (t *Transport) receive(s share.Signal) {
 	} else if p != nil && p.link != nil && p.link.path != nil && p.link.path.receive(in) {
 		return
 	} else if in.Kind == kindCandidate {
-		t.early = append(t.early, in) // its offer may be still on its way
-		t.early = t.early[max(0, len(t.early)-maxEarly):]
+		t.early = t.crowd.shed(append(t.early, in), maxEarly) // its offer may be still on its way
 	}
 }
 
@@ -50,12 +49,20 @@ func (t *Transport) receiveOffer(in inbound) {
 		put(a.negotiation.resend, struct{}{})
 		return
 	}
-	reason := t.refuses(a)
-	if t.relay != nil && t.relay.Mode == RelayHub {
+	reason := ""
+	var s *seat // nil: we want this connection, or were making it already
+	switch {
+	case t.relay != nil && t.relay.Mode == RelayHub:
 		reason = hubOnly
+	case a == nil && t.listener == nil:
+		reason = sharesNothing
+	case a == nil:
+		if s = t.seat(in.From, func() { t.giveWay(p) }); s == nil {
+			reason = crowded
+		}
 	}
 	if reason != "" {
-		t.refuse(in, reason)
+		t.refuse(in.From, in.Session, reason)
 		return
 	}
 	n := t.newNegotiation(in.From, in.Session, &in)
@@ -64,46 +71,17 @@ func (t *Transport) receiveOffer(in inbound) {
 	if a != nil {
 		a.supersede(n)
 	} else {
-		t.start(p, n)
+		t.start(p, n, s)
 	}
 }
 
-// refuse tells the peer that its offer is refused, unless we are busy with that. t.mu is held.
-func (t *Transport) refuse(in inbound, reason string) {
-	if t.refusing >= maxHalfOpen {
-		return
-	}
-	t.refusing++
-	t.wg.Go(func() {
-		t.bye(in.From, in.Session, reason)
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.refusing--
-	})
-}
+const sharesNothing = "it shares nothing"
 
-// refuses tells why an offer that joins the attempt a (or none) is refused, "" if
-// it is not. t.mu is held.
-func (t *Transport) refuses(a *attempt) string {
-	if a != nil {
-		return "" // we want this connection, or were making it already
+// giveWay ends the attempt that a peer has begun. t.mu is held.
+func (t *Transport) giveWay(p *peer) {
+	if p.attempt != nil {
+		p.attempt.negotiation.cancel(ErrCrowded)
 	}
-	if t.listener == nil {
-		return "it shares nothing"
-	}
-	incoming, halfOpen := 0, t.answering
-	for _, p := range t.peers {
-		if p.attempt != nil && p.attempt.incoming() {
-			halfOpen++
-		}
-		if l := p.live(); l != nil && l.incoming {
-			incoming++
-		}
-	}
-	if halfOpen >= maxHalfOpen || incoming+halfOpen >= t.config.MaxPeers {
-		return "it has too many connections"
-	}
-	return ""
 }
 
 // adopt gives n the candidates that came before its offer. t.mu is held.

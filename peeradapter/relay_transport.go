@@ -160,22 +160,27 @@ func (t *Transport) receiveRelay(s share.Signal) {
 	if t.closed || s.To != t.relay.keys.Address() {
 		return
 	}
-	if reason := t.refuses(nil); reason != "" || t.answering >= maxHalfOpen {
-		t.config.Logger.Debug("relay refused", "peer", s.From, "reason", reason)
+	ctx, cancel := context.WithTimeout(t.ctx, meetTime)
+	var place *seat
+	if t.listener != nil {
+		place = t.seat(s.From, cancel)
+	}
+	if place == nil {
+		cancel()
+		t.config.Logger.Debug("relay refused", "peer", s.From)
 		return
 	}
-	t.answering++
 	t.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(t.ctx, meetTime)
 		defer cancel()
 		l, err := t.answerRelay(ctx, s, call.Session)
-		t.mu.Lock()
-		t.answering--
-		t.mu.Unlock()
 		if err != nil {
+			place.leave()
 			t.config.Logger.Debug("no relay", "peer", s.From, "err", err)
 			return
 		}
+		t.mu.Lock()
+		place.linked(l)
+		t.mu.Unlock()
 		t.addRelay(l)
 	})
 }
@@ -236,7 +241,7 @@ func (t *Transport) tend(p *peer, l *link) {
 		case time.Since(idle) > wait:
 			pause = min(2*pause, retryTimes*t.relay.Retry)
 			wait = jittered(pause)
-			t.start(p, t.newNegotiation(l.peer, rand.Text(), nil))
+			t.start(p, t.newNegotiation(l.peer, rand.Text(), nil), nil)
 		}
 		t.mu.Unlock()
 		if !direct {

@@ -257,7 +257,7 @@ func (n *negotiation) restart(state <-chan struct{}) error {
 func (t *Transport) receiveRestart(in inbound) {
 	p := t.peers[in.From]
 	if p == nil || p.link == nil || p.link.path == nil || p.link.path.session != in.Of || !p.link.alive() {
-		t.refuse(in, "there is no such connection")
+		t.refuse(in.From, in.Session, "there is no such connection")
 		return
 	}
 	path := p.link.path

@@ -214,7 +214,7 @@ func (s *wireServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if st != nil {
-		st.link.welcome.Store(true)
+		st.link.letIn()
 	}
 	s.api.ServeHTTP(w, r)
 }

@@ -95,7 +95,7 @@ func TestServeShare(t *testing.T) {
 	}
 }
 
-// The owner who is asked about a peer has as long as it takes: its connection counts as welcome meanwhile. The
+// The owner who is asked about a peer has as long as it takes: its connection has a place among the peers'. The
 // owner is told what the peer says of itself.
 func TestServeShareAsks(t *testing.T) {
 	asked, answer := make(chan share.RemoteInfo, 1), make(chan share.Approval)
@@ -118,7 +118,7 @@ func TestServeShareAsks(t *testing.T) {
 	if string(i.Info) != `"phone"` || i.Route != "tcp" || i.Peer != r.options.Identity.ID() {
 		t.Errorf("%+v", i)
 	}
-	if in, _ := welcomed(l.(*wires)); in != 1 {
+	if w := l.(*wires); w.peers.Held() != 1 || w.strangers.Held() != 0 {
 		t.Error("its connection would be cut")
 	}
 	answer <- share.Once

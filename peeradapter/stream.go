@@ -35,7 +35,14 @@ func (s *stream) Peer() string { return s.link.peer }
 func (s *stream) Route() string { return s.link.route() }
 
 // Welcome is called when the peer was let in, see [share.Share.ServeOn].
-func (s *stream) Welcome() { s.link.welcome.Store(true) }
+func (s *stream) Welcome() { s.link.letIn() }
+
+// Asking is called when the owner is asked about the peer.
+func (s *stream) Asking() {
+	if v := s.link.visit; v != nil {
+		v.asking()
+	}
+}
 
 // LocalAddr returns this peer's address.
 func (s *stream) LocalAddr() net.Addr { return s.link.conn.LocalAddr() }

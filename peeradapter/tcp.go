@@ -37,6 +37,7 @@ func ListenTCP(address string, o WireOptions) (net.Listener, error) {
 // acceptWires serves each connection that l accepts, with device keys.
 func acceptWires(l net.Listener, o WireOptions) *wires {
 	w := newWires(l.Addr(), o, func() { _ = l.Close() })
+	l = gate{l, w}
 	w.wg.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -50,11 +51,9 @@ func acceptWires(l net.Listener, o WireOptions) *wires {
 				}
 				continue
 			}
-			if !w.enter() {
-				_ = conn.Close()
-				continue
+			if v := w.take(conn); v != nil { // otherwise it was closed
+				go w.serve(v, conn, "tcp", true)
 			}
-			go w.serve(conn, "tcp", true)
 		}
 	})
 	return w

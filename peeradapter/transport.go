@@ -32,17 +32,17 @@ type Transport struct {
 	listener *listener
 	clock    int64     // the time in our last offer
 	early    []inbound // candidates that came before their offer
-	refusing int       // byes under way
+	crowd    crowd
 
-	relay     *relaying          // nil: the hub relays nothing
-	relays    map[*link]struct{} // through the hub
-	answering int                // peers that wait at the relay
+	relay  *relaying          // nil: the hub relays nothing
+	relays map[*link]struct{} // through the hub
 }
 
 // New returns a transport that negotiates through signaler, from which it
 // receives from now on. The caller closes it.
 func New(c Config, signaler share.Signaler) (*Transport, error) {
 	t := &Transport{config: c.withDefaults(), signaler: signaler, peers: make(map[string]*peer)}
+	t.crowd.init(signaler, t.config.MaxPeers)
 	var err error
 	if t.engine, err = newEngine(&t.config); err != nil {
 		return nil, err

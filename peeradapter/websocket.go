@@ -133,24 +133,40 @@ func (l *WebSocketListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Pages of this origin may not connect.", http.StatusForbidden)
 		return
 	}
-	if !l.enter() {
-		w.Header().Set("Retry-After", "10")
-		http.Error(w, "There are too many connections.", http.StatusServiceUnavailable)
-		return
+	tcp, _ := r.Context().Value(belowKey{}).(net.Conn)
+	v := l.visit(tcp)
+	gated := v != nil
+	if !gated { // it comes from another server than ours
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		r = r.WithContext(ctx)
+		if v = l.arrive(r.RemoteAddr, nil, cancel); v == nil {
+			http.Error(w, "This listener is closed.", http.StatusServiceUnavailable)
+			return
+		}
 	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{protocolSecure, protocolPlain}})
+	if gated && err == nil {
+		if v = l.take(tcp); v == nil { // it is closed
+			_ = ws.CloseNow()
+			return
+		}
+	}
 	if err != nil { // answered
-		l.leave()
+		if !gated {
+			v.leave()
+		}
 		return
 	}
 	if ws.Subprotocol() == "" {
 		_ = ws.Close(websocket.StatusPolicyViolation, "the subprotocol loveseat or loveseat.tls is missing")
-		l.leave()
+		v.leave()
 		return
 	}
-	below, _ := r.Context().Value(belowKey{}).(net.Conn)
-	conn := NewMessageConn(newWSChannel(ws, below))
-	l.serve(conn, "websocket", ws.Subprotocol() == protocolSecure)
+	conn := NewMessageConn(newWSChannel(ws, tcp))
+	stop := context.AfterFunc(r.Context(), func() { _ = conn.Close() })
+	defer stop()
+	l.serve(v, conn, "websocket", ws.Subprotocol() == protocolSecure)
 }
 
 // ListenWebSocket accepts the streams of peers that [DialWebSocket] address ("host:port"),
@@ -170,12 +186,13 @@ func ListenWebSocket(address string, o WireOptions) (net.Listener, error) {
 		return nil, err
 	}
 	srv := &http.Server{
-		Handler: l, ReadHeaderTimeout: handshakeTime, IdleTimeout: handshakeTime, MaxHeaderBytes: 16 << 10,
+		Handler: l, ReadHeaderTimeout: l.options.patience, IdleTimeout: l.options.patience, MaxHeaderBytes: 16 << 10, ConnState: l.connState,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, belowKey{}, c) },
 		ErrorLog:    slogLogger(l.options.Logger),
 	}
 	l.addr = tcp.Addr()
 	l.stop = func() { _ = srv.Close() }
+	tcp = gate{tcp, l.wires}
 	if o.TLS != nil {
 		c := o.TLS.Clone()
 		c.NextProtos = []string{"http/1.1"}

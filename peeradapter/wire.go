@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/loveseat-db/loveseat/internal/fair"
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -35,7 +36,8 @@ type WireOptions struct {
 	// Origins are the web origins ("https://example.org") whose pages may connect
 	// to a WebSocket. nil: none.
 	Origins []string
-	// MaxPeers bounds the connections of a listener; 0: 256.
+	// MaxPeers bounds the connections of a listener's peers; 0: 256. Those that have not shown yet that they
+	// are welcome do not count: there are 256 at most, for five seconds each.
 	MaxPeers int
 	// Opening is what [Open] shows a share that is served, see [ServeShare]. An invite there goes before the URL's secret.
 	Opening share.OpenOptions
@@ -43,15 +45,18 @@ type WireOptions struct {
 	Logger *slog.Logger
 
 	prove    bool          // who connects must show soon that it is welcome: see ServeOptions.Secret
-	patience time.Duration // for that, and for a handshake; 0: handshakeTime
+	patience time.Duration // from the first byte to that; 0: proofTime
 }
 
-const handshakeTime = 10 * time.Second
+const (
+	handshakeTime = 10 * time.Second // for who dials
+	proofTime     = 5 * time.Second  // for who is dialled
+)
 
 func (o WireOptions) withDefaults() (WireOptions, error) {
 	o.MaxPeers = cmp.Or(o.MaxPeers, 256)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
-	o.patience = cmp.Or(o.patience, handshakeTime)
+	o.patience = cmp.Or(o.patience, proofTime)
 	var err error
 	if o.Identity == nil {
 		o.Identity, err = share.NewIdentity()
@@ -99,14 +104,19 @@ type wires struct {
 	cancel  context.CancelFunc
 	stop    func() // accepts no more
 
-	wg    sync.WaitGroup
-	mu    sync.Mutex
-	count int
-	links map[*link]struct{} // nil: closed
+	strangers fair.Places
+	peers     fair.Places
+
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	links  map[*link]struct{}  // nil: closed
+	visits map[net.Conn]*visit // that came through a gate and were not taken over yet
 }
 
 func newWires(addr net.Addr, o WireOptions, stop func()) *wires {
-	w := &wires{addr: addr, options: o, links: make(map[*link]struct{}), stop: stop}
+	w := &wires{addr: addr, options: o, links: make(map[*link]struct{}), visits: make(map[net.Conn]*visit), stop: stop}
+	w.strangers.Max = maxStrangers
+	w.peers.Max, w.peers.Firm = o.MaxPeers, rankWelcome
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.listener = newListener(addr.String(), w.end)
 	return w
@@ -125,38 +135,23 @@ func (w *wires) Close() error {
 
 func (w *wires) end() {
 	w.mu.Lock()
-	links := w.links
-	w.links = nil
+	links, visits := w.links, w.visits
+	w.links, w.visits = nil, nil
 	w.mu.Unlock()
 	w.cancel()
 	for l := range links {
 		l.end(nil)
 	}
 	w.stop()
-}
-
-// enter takes a place for a connection; false: there are too many.
-func (w *wires) enter() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.links == nil || w.count >= w.options.MaxPeers {
-		return false
+	for c, v := range visits {
+		_ = c.Close()
+		v.leave()
 	}
-	w.count++
-	w.wg.Add(1)
-	return true
 }
 
-func (w *wires) leave() {
-	w.mu.Lock()
-	w.count--
-	w.mu.Unlock()
-	w.wg.Done()
-}
-
-// serve runs a connection that has entered until it ends. secure asks for device keys.
-func (w *wires) serve(conn net.Conn, path string, secure bool) {
-	defer w.leave()
+// serve runs a connection that has arrived until it ends. secure asks for device keys.
+func (w *wires) serve(v *visit, conn net.Conn, path string, secure bool) {
+	defer v.leave()
 	log := w.options.Logger
 	peer, conn, err := w.handshake(conn, secure)
 	if err == nil {
@@ -171,6 +166,9 @@ func (w *wires) serve(conn net.Conn, path string, secure bool) {
 		_ = conn.Close()
 		return
 	}
+	v.mu.Lock()
+	v.link, l.visit = l, v
+	v.mu.Unlock()
 	w.mu.Lock()
 	if w.links != nil {
 		w.links[l] = struct{}{}
@@ -178,13 +176,8 @@ func (w *wires) serve(conn net.Conn, path string, secure bool) {
 		l.end(nil)
 	}
 	w.mu.Unlock()
-	if w.options.prove {
-		t := time.AfterFunc(w.options.patience, func() {
-			if !l.welcome.Load() {
-				l.end(ErrRefused)
-			}
-		})
-		defer t.Stop()
+	if !w.options.prove {
+		l.letIn()
 	}
 	l.run(func(s *stream) { w.deliver(s, l.ending) })
 	w.mu.Lock()
@@ -274,9 +267,9 @@ func ListenOn(conn net.Conn, o WireOptions) (net.Listener, error) {
 		return nil, err
 	}
 	w := newWires(conn.LocalAddr(), o, func() {})
-	w.enter()
+	v := w.arrive("", nil, func() { _ = conn.Close() })
 	go func() {
-		w.serve(conn, "", secure)
+		w.serve(v, conn, "", secure)
 		_ = w.listener.Close()
 	}()
 	return w, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 // Headers of an opener's requests. The connection is end-to-end encrypted to the sharer.
@@ -44,6 +45,7 @@ var (
 	errListed    = couch.Forbidden("This share is for peers that its owner has listed.")
 	errInvite    = couch.Forbidden("This share needs an invite.")
 	errBadInvite = couch.Forbidden("This invite is not valid, or not any more.")
+	errAsked     = &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "The owner of this share is being asked about too many peers."}
 	errNotNow    = couch.Forbidden("The owner of this share has refused.")
 	errInfo      = couch.BadRequest("The header " + infoHeader + " is not JSON in base64url of at most 4 KiB.")
 )
@@ -56,6 +58,9 @@ type admission struct {
 	approve func(context.Context, RemoteInfo) (Approval, error)
 	invites bool // are needed
 	state   *accessState
+
+	claim func(peer string) fair.Claim
+	asks  fair.Places // questions to the owner that wait for an answer
 
 	mu      sync.Mutex
 	guesses map[string]tally // wrong invites, by peer
@@ -73,6 +78,8 @@ const (
 	maxGuesses  = 10 // wrong invites of a peer in a window
 	maxTallies  = 10_000
 	askAgain    = 10 * time.Second // after a refusal of approve
+	maxAsks     = 32               // questions that wait for the owner
+	asksEach    = 4                // about one peer's processes, or one user's
 )
 
 // minPeerGroups is how many groups of four letters of a peer id tell who it is:
@@ -83,6 +90,7 @@ const peerIDLen = 39 // eight groups of four with hyphens between
 
 func newAdmission(o *ShareOptions, state *accessState) (*admission, error) {
 	a := &admission{approve: o.Approve, invites: o.Invited, state: state}
+	a.asks.Max, a.asks.Each, a.asks.Settle = maxAsks, asksEach, askAgain
 	for _, id := range o.Allow {
 		if allowedUser(id) {
 			a.users = append(a.users, strings.TrimPrefix(id, userPrefix))
@@ -132,11 +140,21 @@ func (a *admission) kind() Admission {
 // decide lets a peer in or tells why not; a wait of approve ends with ctx. secret
 // is the invite that it shows. The id of the invite that lets it in is noted in i.
 func (a *admission) decide(ctx context.Context, i *RemoteInfo, secret string) error {
-	for _, id := range i.ids() {
-		if why := a.state.revoked(id); why != nil {
-			return why
+	if why := a.state.meets(i.Peer, i.links); why != nil {
+		if err := a.state.remember(ctx, i.links); err != nil && !errors.Is(err, errChain) {
+			return err
 		}
+		return why
 	}
+	if err := a.grant(ctx, i, secret); err != nil {
+		return err
+	}
+	// What cannot be remembered could not be revoked.
+	return a.state.remember(ctx, linksOf(i.Peer, i.Predecessors))
+}
+
+// grant is decide for a peer that is not revoked.
+func (a *admission) grant(ctx context.Context, i *RemoteInfo, secret string) error {
 	var bad error
 	if secret != "" {
 		if bad = a.redeem(ctx, i, secret); bad == nil {
@@ -144,7 +162,7 @@ func (a *admission) decide(ctx context.Context, i *RemoteInfo, secret string) er
 		}
 	}
 	switch {
-	case a.kind() == OpenAdmission || slices.ContainsFunc(i.ids(), a.listed), i.User != "" && slices.Contains(a.users, i.User):
+	case a.kind() == OpenAdmission || a.listedAs(i.ids()), i.User != "" && slices.Contains(a.users, i.User):
 		return nil
 	case a.approve != nil:
 		return a.ask(ctx, *i)
@@ -158,19 +176,39 @@ func (a *admission) decide(ctx context.Context, i *RemoteInfo, secret string) er
 
 // listed reports whether a peer is named, or was admitted for good.
 func (a *admission) listed(peer string) bool {
-	for _, id := range a.allow {
-		if peer == id || strings.HasPrefix(peer, id+"-") {
+	return slices.ContainsFunc(a.allow, func(entry string) bool { return matchesPeer(entry, peer) }) || a.state.always(peer)
+}
+
+// listedAs reports whether one of a peer's ids is listed, the present one first, and none of
+// those before it was taken off the list.
+func (a *admission) listedAs(ids []string) bool {
+	for i := len(ids) - 1; i >= 0; i-- {
+		if a.listed(ids[i]) {
 			return true
 		}
+		if a.state.dropped(ids[i]) {
+			return false
+		}
 	}
-	return a.state.always(peer)
+	return false
+}
+
+// matchesPeer reports whether an entry of an allowlist, a peer id or its first groups, means a peer.
+func matchesPeer(entry, peer string) bool {
+	return peer == entry || strings.HasPrefix(peer, entry+"-")
+}
+
+// names reports whether the owner has named a peer, or the user that it belongs to, or let it in for good.
+func (a *admission) names(peer, group string) bool {
+	user, isUser := strings.CutPrefix(group, userPrefix)
+	return isUser && slices.Contains(a.users, user) || slices.ContainsFunc(a.state.chain(peer), a.listed)
 }
 
 func (a *admission) redeem(ctx context.Context, i *RemoteInfo, secret string) error {
 	if n := a.count(&a.guesses, i.Peer, guessWindow, 0); n >= maxGuesses {
 		return &couch.RetryLater{Err: &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "Too many invites were tried."}, After: guessWindow}
 	}
-	id, err := a.state.redeem(ctx, secret, i.Peer)
+	id, err := a.state.redeem(ctx, secret, i.ids())
 	if errors.Is(err, couch.ErrForbidden) {
 		a.count(&a.guesses, i.Peer, guessWindow, 1)
 	}
@@ -200,7 +238,15 @@ func (a *admission) ask(ctx context.Context, i RemoteInfo) error {
 	if a.count(&a.said, i.Peer, askAgain, 0) > 0 {
 		return &couch.RetryLater{Err: errNotNow, After: askAgain}
 	}
+	place, ctx := a.question(ctx, i.Peer)
+	if place == nil {
+		return errAsked
+	}
+	defer place.Leave()
 	answer, err := a.approve(ctx, i)
+	if cause := context.Cause(ctx); errors.Is(cause, errAsked) {
+		return errAsked
+	}
 	if err == nil && answer == Always {
 		err = a.state.admit(ctx, i.Peer)
 	}
@@ -211,6 +257,18 @@ func (a *admission) ask(ctx context.Context, i RemoteInfo) error {
 		a.count(&a.said, i.Peer, askAgain, 1)
 	}
 	return err
+}
+
+// question takes a place for a question to the owner; nil: there is none. The context that comes with
+// it ends when others need the place.
+func (a *admission) question(ctx context.Context, peer string) (*fair.Place, context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return a.asks.Take(func() fair.Claim {
+		if a.claim == nil {
+			return fair.Claim{Group: peer}
+		}
+		return a.claim(peer)
+	}, func() { cancel(errAsked) }), ctx
 }
 
 // openInfo reads the header Loveseat-Info.

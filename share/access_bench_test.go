@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -43,7 +44,7 @@ func BenchmarkPushIntoShare(b *testing.B) {
 			for b.Loop() {
 				n++
 				db := w.db(fmt.Sprint("target", n))
-				v := &view{db: db, owner: db, access: ReadWrite, locals: locals{}}
+				v := &view{db: db, owner: db, access: ReadWrite, locals: newLocals(db, "x", slog.New(slog.DiscardHandler))}
 				if guard != nil {
 					guard(v)
 				}

@@ -93,6 +93,14 @@ func (t *throttles) add(peer string) *throttle {
 				delete(t.by, id)
 			}
 		}
+		for id, p := range t.by { // then any that rest
+			if len(t.by) < maxThrottles*15/16 {
+				break
+			}
+			if p.running == 0 {
+				delete(t.by, id)
+			}
+		}
 	}
 	p := &throttle{}
 	if t.o.Requests > 0 {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -168,12 +169,32 @@ func (l *ledger) add(key authorKey) {
 			round++
 		}
 		s = &l.segments[l.at]
-		for _, old := range s.keys {
-			delete(l.by, old)
-		}
-		s.keys, s.round = nil, round
+		s.keys, s.round = l.survivors(s.keys), round
 	}
 	s.keys, s.dirty = append(s.keys, key), true
+}
+
+// survivors are what is kept of a segment that is begun again: half of it at most, of peers that have
+// less than their share of the ledger, so that nobody who writes much makes others' revisions forgotten. The rest is forgotten.
+func (l *ledger) survivors(keys []authorKey) []authorKey {
+	if len(keys) == 0 {
+		return nil
+	}
+	counts := map[uint32]int{}
+	for _, peer := range l.by {
+		counts[peer]++
+	}
+	share := len(l.by) / max(2, len(counts))
+	var kept []authorKey
+	for i := len(keys) - 1; i >= 0; i-- {
+		if key := keys[i]; counts[l.by[key]] <= share && len(kept) < segmentSize/2 {
+			kept = append(kept, key)
+		} else {
+			delete(l.by, key)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // author returns who wrote a revision, "" if that is not known.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 // A Message is a small ephemeral message among those who have a share open
@@ -29,7 +30,7 @@ type hearer struct {
 }
 
 const (
-	hearerQueue      = 64 // messages; then the oldest is lost
+	hearerQueue      = 64 // messages; then the oldest of whoever has sent most is lost
 	messageHeartbeat = 15 * time.Second
 	messageSilence   = 3 * messageHeartbeat // then the sharer is taken for lost
 )
@@ -100,11 +101,27 @@ func (m *messages) broadcast(msg Message, from string) {
 			continue
 		default:
 		}
-		select { // full: newer presence counts for more
-		case <-h.queue:
+		h.squeeze(msg)
+	}
+}
+
+// squeeze adds a message to a queue that is full: newer presence counts for more, but whoever sends
+// most loses its own. m.mu is held, so nobody else sends.
+func (h *hearer) squeeze(msg Message) {
+	var waiting []Message
+	for more := true; more; {
+		select {
+		case m := <-h.queue:
+			waiting = append(waiting, m)
 		default:
+			more = false
 		}
-		h.queue <- msg // has room: nobody else sends, since m.mu is held
+	}
+	if waiting = append(waiting, msg); len(waiting) > hearerQueue {
+		waiting = fair.Drop(waiting, func(m Message) fair.Claim { return fair.Claim{Group: m.From} })
+	}
+	for _, m := range waiting {
+		h.queue <- m
 	}
 }
 

@@ -47,6 +47,9 @@ type shareDoc struct {
 	published, expires time.Time
 	until              time.Time // zero: the share does not end by itself
 	predecessors       []string  // peer ids that the sharer had before
+	rev                couch.Rev // of the document in the hub, as far as that was told
+	size               int       // bytes of the document
+	arrived            int       // when it was taken in: the first 1, and so on
 }
 
 func shareID(peer, nonce string) string { return hubdoc.ShareID(peer, nonce) }
@@ -81,7 +84,7 @@ func parseShare(d *couch.Doc) (*shareDoc, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &shareDoc{Share: *s, id: strings.TrimPrefix(d.ID, shareDocPrefix)}
+	out := &shareDoc{Share: *s, id: strings.TrimPrefix(d.ID, shareDocPrefix), size: len(d.Body), rev: d.Rev}
 	if out.published, out.expires, err = s.Lease(); err != nil {
 		return nil, err
 	}

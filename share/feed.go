@@ -62,6 +62,9 @@ func number(s couch.Seq) (n int64) {
 // listShares makes the directory agree with the hub.
 func listShares(ctx context.Context, hub couch.DB, dir *directory) error {
 	l := dir.beginListing()
+	dir.mu.Lock()
+	dir.omitted = 0
+	dir.mu.Unlock()
 	if err := eachDoc(ctx, hub, shareDocPrefix, l.add); err != nil {
 		l.cancel()
 		return err

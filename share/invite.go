@@ -1,7 +1,6 @@
 package share
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -68,11 +67,8 @@ func (i *Invite) over() bool { return !i.Expires.IsZero() && !time.Now().Before(
 
 // Invites returns the invites that are good, the newest last.
 func (s *Share) Invites() []Invite {
-	a := s.admission.state
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	all := []Invite{}
-	for _, i := range a.lists.Invites {
+	for _, i := range s.admission.state.now.Load().Invites {
 		if !i.over() {
 			all = append(all, *i)
 		}
@@ -99,10 +95,11 @@ func (s *Share) RevokeInvite(ctx context.Context, id string) error {
 
 var errUnchanged = errors.New("nothing changes")
 
-// redeem finds the invite with a secret that admits a peer and returns its id.
+// redeem finds the invite with a secret that admits a peer, of which all ids are given, the present
+// one last, and returns its id.
 // All are compared, each in constant time, so that how long it takes tells nothing.
 // Errors: forbidden (403).
-func (a *accessState) redeem(ctx context.Context, secret, peer string) (id string, err error) {
+func (a *accessState) redeem(ctx context.Context, secret string, peers []string) (id string, err error) {
 	hash := inviteHash(secret)
 	err = a.change(ctx, func(l *accessLists) error {
 		var found *Invite
@@ -111,10 +108,11 @@ func (a *accessState) redeem(ctx context.Context, secret, peer string) (id strin
 				found = i
 			}
 		}
-		if found == nil || found.over() || found.Once && cmp.Or(found.Peer, peer) != peer {
+		if found == nil || found.over() || found.Once && found.Peer != "" && !slices.Contains(peers, found.Peer) {
 			return errBadInvite
 		}
 		id = found.ID
+		peer := peers[len(peers)-1]
 		if found.Peer == peer {
 			return errUnchanged
 		}

@@ -92,6 +92,7 @@ func (s *Share) renew() {
 	defer close(s.done)
 	var authors sync.WaitGroup
 	authors.Go(func() { s.ledger.run(s.ctx) })
+	authors.Go(func() { s.locals.run(s.ctx) })
 	defer authors.Wait()
 	defer s.cancel(nil)
 	err := s.renewals()

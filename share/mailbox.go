@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 // A mailbox is the [Signaler] of one process: signals are documents of the hub.
@@ -21,6 +22,8 @@ type mailbox struct {
 	sealKey func(ctx context.Context, peer string) ([]byte, error) // of a sharer
 	trash   *trash
 	log     *slog.Logger
+
+	standings *standings
 
 	mu       sync.Mutex
 	sessions sessions
@@ -164,8 +167,11 @@ func (m *mailbox) deliver(signals []Signal) {
 	m.delivery.Lock()
 	defer m.delivery.Unlock()
 	for _, s := range signals {
-		if m.received == 0 && len(m.early) < maxEarly {
+		if m.received == 0 {
 			m.early = append(m.early, s)
+		}
+		if len(m.early) > maxEarly {
+			m.early = fair.Drop(m.early, func(s Signal) fair.Claim { return fair.Claim{Group: peerOf(s.From)} })
 		}
 		for r := range m.receivers {
 			r.fn(s)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 // Custom messages are requests at the root of a share's host, beside its database:
@@ -44,8 +45,8 @@ const (
 	maxAnswer       = 16 << 20 // bytes of an answer's, or of one value's of a stream
 	maxBroadcast    = 16 << 10 // bytes of a broadcast message's
 	maxMessageName  = 128
-	maxPeerRequests = 32 // under way at a time, by one peer
-	maxRequests     = 512
+	maxPeerRequests = 32               // under way at a time, by one peer
+	maxRequests     = 512              // by all: then whoever has most loses its oldest
 	requestReadTime = 30 * time.Second // for the body of a request
 )
 
@@ -54,7 +55,7 @@ type messages struct {
 	mu       sync.Mutex
 	handlers map[string]Handler
 	running  map[string]int // requests and feeds under way, by peer
-	total    int
+	places   fair.Places    // of these
 	hearers  map[*hearer]struct{}
 }
 
@@ -97,22 +98,29 @@ func (m *messages) handler(name string) Handler {
 	return m.handlers[name]
 }
 
-// begin counts a request of a peer; end must follow. Errors: 429 if it has too many under way.
-func (m *messages) begin(peer string) (end func(), err *couch.Error) {
+var errRequests = &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "Too many requests are under way."}
+
+// begin counts a request of a peer; end must follow. cancel ends it when others need its place.
+// Errors: 429 if it has too many under way.
+func (m *messages) begin(peer string, claim func() fair.Claim, cancel func(error)) (end func(), err *couch.Error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.running[peer] >= maxPeerRequests || m.total >= maxRequests {
-		return nil, &couch.Error{Status: http.StatusTooManyRequests, Code: "too_many_requests", Reason: "Too many requests are under way."}
+	m.places.Max = maxRequests
+	if m.running[peer] >= maxPeerRequests {
+		return nil, errRequests
+	}
+	place := m.places.Take(claim, func() { cancel(errRequests) })
+	if place == nil {
+		return nil, errRequests
 	}
 	if m.running == nil {
 		m.running = map[string]int{}
 	}
 	m.running[peer]++
-	m.total++
 	return func() {
+		place.Leave()
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.total--
 		if m.running[peer]--; m.running[peer] == 0 {
 			delete(m.running, peer)
 		}
@@ -126,7 +134,10 @@ func (s *Share) serveMessage(w http.ResponseWriter, r *http.Request, st *stream)
 		return false
 	}
 	from := s.remoteInfo(st)
-	end, refused := s.messages.begin(from.Peer)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	r = r.WithContext(ctx)
+	end, refused := s.messages.begin(from.Peer, func() fair.Claim { return s.peer.standings.claim(from.Peer) }, cancel)
 	if refused != nil {
 		couchhttp.WriteError(w, refused)
 		return true

@@ -18,6 +18,10 @@ const (
 	New     ChangeKind = "new"     // it is there; also for each that is there at first
 	Changed ChangeKind = "changed" // its name, info, access or content
 	Gone    ChangeKind = "gone"    // it was unshared, or its sharer is dead
+
+	// Omitted tells that the hub has more shares than a peer keeps, 10,000 or 32 MiB of documents: the rest
+	// is left out, most of all of peers that have most, and can be opened by its id. It names no share.
+	Omitted ChangeKind = "omitted"
 )
 
 // Event is a change among the hub's live shares.
@@ -46,10 +50,18 @@ func (p *Peer) Shares(ctx context.Context) ([]Info, error) {
 // expire, and are new again afterwards.
 func (p *Peer) Watch(ctx context.Context, fn func(Event) error) error {
 	seen := map[string]*shareDoc{}
+	omitted := false
 	for {
 		live, next, changed := p.dir.snapshot()
 		if err := p.tell(seen, live, fn); err != nil {
 			return err
+		}
+		if was := omitted; was != (p.dir.left() > 0) {
+			if omitted = !was; omitted {
+				if err := fn(Event{Kind: Omitted}); err != nil {
+					return err
+				}
+			}
 		}
 		expiry := time.NewTimer(time.Hour)
 		if !next.IsZero() {
@@ -119,6 +131,7 @@ func (p *Peer) find(ctx context.Context, ref string) (*shareDoc, error) {
 
 // lookup asks the hub for a share by its id.
 func (p *Peer) lookup(ctx context.Context, id string) (*shareDoc, error) {
+	p.dir.ask(id)
 	l := p.dir.beginListing()
 	doc, err := p.hub.Get(ctx, shareDocPrefix+id, couch.GetOptions{})
 	switch {
@@ -138,6 +151,31 @@ func (p *Peer) lookup(ctx context.Context, id string) (*shareDoc, error) {
 	return nil, couch.NotFound("No live share " + id + ".")
 }
 
+// search looks for a share by its name in a hub that has more of them than are kept.
+func (p *Peer) search(ctx context.Context, name string) (*shareDoc, error) {
+	var ids []string
+	err := eachDoc(ctx, p.hub, shareDocPrefix, func(d *couch.Doc) {
+		if len(ids) > 1 {
+			return
+		}
+		if s, err := parseShare(d); err == nil && s.Name == name && time.Now().Before(s.gone()) {
+			ids = append(ids, s.id)
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(ids) == 1:
+		return p.lookup(ctx, ids[0])
+	case len(ids) > 1:
+		return nil, &couch.Error{Status: http.StatusConflict, Code: "ambiguous_name", Reason: "Several shares are named " + name + "; open one by its id: " + strings.Join(ids, ", ")}
+	}
+	return nil, couch.NotFound("No live share is named " + name + ".")
+}
+
+// Omitted reports whether the hub has more shares than this peer keeps: see [Omitted].
+func (p *Peer) Omitted() bool { return p.dir.left() > 0 }
+
 func (p *Peer) byName(ctx context.Context, name string) (*shareDoc, error) {
 	if err := listShares(ctx, p.hub, p.dir); err != nil {
 		return nil, err
@@ -149,6 +187,9 @@ func (p *Peer) byName(ctx context.Context, name string) (*shareDoc, error) {
 		if s.Name == name {
 			found, ids = append(found, s), append(ids, s.id)
 		}
+	}
+	if len(found) == 0 && p.dir.left() > 0 {
+		return p.search(ctx, name)
 	}
 	switch len(found) {
 	case 0:

@@ -64,6 +64,7 @@ type Peer struct {
 
 	dir       *directory
 	mailbox   *mailbox
+	standings *standings
 	transport Transport
 	server    *server
 
@@ -100,9 +101,12 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 		remotes: map[*Remote]struct{}{}, closed: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.dir = newDirectory(p.log)
+	p.dir = newDirectory(p.ID(), p.log)
 	trash := newTrash(p.hub, p.log)
-	p.mailbox = &mailbox{hub: p.hub, id: p.id, address: p.address(), sealKey: p.sealKey, trash: trash, log: p.log}
+	p.server = newServer(p.ctx, nil, p.address(), p.log)
+	p.standings = &standings{own: p.ID(), shares: p.server.all, ask: make(chan string, maxAsking)}
+	p.mailbox = &mailbox{hub: p.hub, id: p.id, address: p.address(), sealKey: p.sealKey, trash: trash, log: p.log, standings: p.standings}
+	p.mailbox.sessions.claim = p.standings.claim
 	f := &feed{hub: p.hub, log: p.log, dir: p.dir, mailbox: p.mailbox}
 	if err := f.list(ctx); err != nil {
 		p.cancel()
@@ -113,7 +117,8 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 		p.cancel()
 		return nil, err
 	}
-	p.server = newServer(p.ctx, p.transport, p.address(), p.log)
+	p.server.transport = p.transport
+	p.service.Go(func() { p.standings.run(p.ctx, p.userOf) })
 	p.service.Go(func() { f.run(p.ctx) })
 	p.service.Go(func() { trash.run(p.ctx) })
 	p.service.Go(func() {
@@ -126,6 +131,9 @@ func Join(ctx context.Context, hub *kivik.DB, c Config) (*Peer, error) {
 
 // ID returns the peer id.
 func (p *Peer) ID() string { return p.id.ID() }
+
+// Transport returns what [Config].NewTransport made.
+func (p *Peer) Transport() Transport { return p.transport }
 
 func (p *Peer) address() string { return address(p.id.ID(), p.instance) }
 

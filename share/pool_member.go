@@ -29,6 +29,9 @@ func (m *member) down() bool { return m.state == PoolFailed || m.state == PoolRe
 
 // note takes in what the hub tells. It reports whether the members are others now. p.mu is held.
 func (p *Pool) note(e Event) bool {
+	if e.Kind == Omitted {
+		return false
+	}
 	m := p.members[e.Share.ID]
 	in := e.Kind != Gone && p.in(e.Share)
 	switch {

@@ -49,6 +49,7 @@ type Share struct {
 	admission *admission
 	throttles throttles
 	ledger    *ledger
+	locals    *locals
 	refused   *refusedWrites
 
 	mu      sync.Mutex
@@ -134,6 +135,10 @@ func (p *Peer) newShare(ctx context.Context, db couch.DB, o ShareOptions) (*Shar
 	if s.admission, err = newAdmission(&s.o, state); err != nil {
 		return nil, err
 	}
+	s.admission.claim = p.standings.claim
+	if err := state.start(ctx, s.admission.allow); err != nil {
+		return nil, err
+	}
 	if o.pool.Topic == "" {
 		if s.turn, err = audienceOf(s.admission).turn(ctx, db, s.base); err != nil {
 			return nil, fmt.Errorf("keep for whom the database is shared: %w", err)
@@ -160,9 +165,11 @@ func (s *Share) guard(db couch.DB) error {
 		s.db = &filtered{db: db, limits: *limits}
 	}
 	s.throttles.o = o.Limits
+	s.locals = newLocals(db, s.base, s.log)
+	s.locals.claim = s.peer.standings.claim
 	s.ledger, s.refused = newLedger(db, s.base, s.log), &refusedWrites{}
 	s.api = couchhttp.NewServer(couchhttp.ServerOptions{
-		Store: oneStore{s.dbName, &view{db: s.db, access: s.access, owner: db, onWrite: o.OnWrite, onRefused: s.noteRefused, ledger: s.ledger}},
+		Store: oneStore{s.dbName, &view{db: s.db, access: s.access, owner: db, onWrite: o.OnWrite, onRefused: s.noteRefused, ledger: s.ledger, locals: s.locals}},
 		UUID:  s.id, Authorize: s.authorize, Logger: s.log, Client: peerOfRequest,
 		Limits: couchhttp.Limits{Body: o.Limits.Body, Document: o.Limits.Document, Attachment: o.Limits.Attachment},
 	})

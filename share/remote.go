@@ -38,6 +38,8 @@ type Remote struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+	unpin  func() // lets the directory forget the share
+	once   sync.Once
 
 	mu     sync.Mutex
 	closed bool
@@ -120,6 +122,7 @@ func (p *Peer) addRemote(r *Remote) bool {
 		return false
 	}
 	p.remotes[r] = struct{}{}
+	r.unpin = p.dir.pin(r.id)
 	r.calls.Add(1) // follow
 	return true
 }
@@ -167,6 +170,7 @@ func (r *Remote) Close() error {
 	r.cancel()
 	r.closeConns(func(*remoteConn) bool { return true })
 	r.calls.Wait()
+	r.once.Do(r.unpin)
 	r.http.CloseIdleConnections()
 	return nil
 }

@@ -23,10 +23,12 @@ type RemoteInfo struct {
 	Invite string          `json:"invite,omitempty"` // id of the invite that has let it in
 	// Predecessors are the peer ids it had before, verified, the oldest first: see [Identity.Rotate].
 	Predecessors []string `json:"predecessors,omitempty"`
+
+	links []keyLink // between keys, its own and more
 }
 
-// ids are all the peer ids that the peer has, and has had.
-func (i *RemoteInfo) ids() []string { return append([]string{i.Peer}, i.Predecessors...) }
+// ids are all the peer ids that the peer has had, and at last the one it has.
+func (i *RemoteInfo) ids() []string { return append(slices.Clone(i.Predecessors), i.Peer) }
 
 // A remote is a peer process that has a share open: it has connections that asked for it.
 type remote struct {
@@ -141,6 +143,9 @@ func (s *Share) decide(ctx context.Context, rm *remote, st *stream, h http.Heade
 	info, err := s.welcome(ctx, rm.info, h)
 	s.mu.Lock()
 	rm.info = info
+	if err == nil && rm.ctx.Err() == nil && s.revokes(rm) { // in the meantime
+		err = s.admission.state.meets(info.Peer, info.links)
+	}
 	if err != nil {
 		rm.refused = refusal(err)
 		if s.remotes[st.address] == rm {
@@ -148,9 +153,13 @@ func (s *Share) decide(ctx context.Context, rm *remote, st *stream, h http.Heade
 		}
 	} else {
 		rm.notified = true
+		s.peer.standings.letIn(info.Peer)
 	}
 	s.mu.Unlock()
 	if err != nil {
+		if why := s.admission.state.revoked(info.Peer); why != nil {
+			s.cut(why, func(other *remote) bool { return other != rm && s.revokes(other) }) // more keys may have turned out to be revoked
+		}
 		s.event(ShareEvent{Kind: Refused, Remote: info, Err: err})
 		return
 	}
@@ -165,6 +174,7 @@ func (s *Share) welcome(ctx context.Context, i RemoteInfo, h http.Header) (_ Rem
 	if s.admission.users != nil || s.o.Approve != nil || s.o.OnRemote != nil && s.o.pool.Topic == "" {
 		i.User = s.peer.userOf(ctx, i.Peer)
 	}
+	i.links = append(linksOf(i.Peer, i.Predecessors), s.peer.dir.links(i.ids()...)...)
 	if err := s.admission.decide(ctx, &i, h.Get(inviteHeader)); err != nil {
 		return i, err
 	}
@@ -224,18 +234,37 @@ func (s *Share) cut(reason error, which func(*remote) bool) {
 	}
 }
 
-// Revoke takes a peer's access away, given by its id: its requests under way are
-// cut off, and later ones, also after a restart, get 403 with the reason, until [Share.Admit].
+// Revoke takes a peer's access away, given by its id, or an older or a newer one that it has had: its requests
+// under way are cut off, and later ones, also after a restart and with other keys of the
+// same peer (see [Identity.Rotate]), get 403 with the reason, until [Share.Admit].
 func (s *Share) Revoke(ctx context.Context, peer, reason string) error {
 	if err := checkRevocation(peer, reason); err != nil {
 		return err
 	}
-	if err := s.admission.state.revoke(ctx, peer, reason); err != nil {
+	if err := s.admission.state.revoke(ctx, peer, reason, s.knownLinks(peer)...); err != nil {
 		return err
 	}
-	s.cut(s.admission.state.revoked(peer), func(rm *remote) bool { return slices.Contains(rm.info.ids(), peer) })
+	s.cut(s.admission.state.revoked(peer), s.revokes)
 	s.event(ShareEvent{Kind: Revoked, Remote: RemoteInfo{Share: s.id, Name: s.name, Peer: peer}})
 	return nil
+}
+
+// revokes reports whether a peer that has the share open may not any more, by any of its keys. s.mu is held.
+func (s *Share) revokes(rm *remote) bool {
+	return s.admission.state.meets(rm.info.Peer, rm.info.links) != nil
+}
+
+// knownLinks returns the links between a peer's keys that are not on the lists yet.
+func (s *Share) knownLinks(peer string) []keyLink {
+	links := s.peer.dir.links(peer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rm := range s.remotes {
+		if slices.Contains(rm.info.ids(), peer) {
+			links = append(links, rm.info.links...)
+		}
+	}
+	return links
 }
 
 func checkRevocation(peer, reason string) error {
@@ -258,11 +287,9 @@ func (s *Share) Admit(ctx context.Context, peer string) error {
 
 // Revoked returns the peers whose access was taken away, and when.
 func (s *Share) Revoked() map[string]time.Time {
-	a := s.admission.state
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := make(map[string]time.Time, len(a.lists.Revoked))
-	for peer, r := range a.lists.Revoked {
+	revoked := s.admission.state.now.Load().Revoked
+	out := make(map[string]time.Time, len(revoked))
+	for peer, r := range revoked {
 		out[peer] = r.At
 	}
 	return out

@@ -18,8 +18,8 @@ func (s *Share) Peer() string { return s.peer.ID() }
 
 // ServeOn serves the share also to those who connect to l, which it closes: what it asks
 // of them, shows them and tells of them is the same as of the hub's peers. The connections of l are
-// [Conn]s; one with a method Welcome is told by it when its peer is admitted, or the owner is
-// asked. secret is what must be shown, as that of an invite, where the share lets in all peers of its hub.
+// [Conn]s; one with a method Welcome is told by it when its peer is admitted, one with a method
+// Asking when the owner is asked. secret is what must be shown, as that of an invite, where the share lets in all peers of its hub.
 //
 // It returns when ctx has ended or l fails, and with it every request. The caller sees to
 // it that this is before [Peer.Close].
@@ -61,7 +61,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch a := d.share.admission; {
 	case a.approve != nil:
-		st.welcome() // a person takes a while to answer
+		if c, ok := st.conn.(interface{ Asking() }); ok {
+			c.Asking() // a person takes a while to answer
+		}
 	case a.kind() == OpenAdmission:
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get(inviteHeader)), []byte(d.secret)) != 1 {
 			refuse(w, errSecret)

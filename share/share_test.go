@@ -316,12 +316,18 @@ func TestLocalsOfPeers(t *testing.T) {
 	if doc.Of != "alice" {
 		t.Errorf("%+v", doc)
 	}
-	last := 0
-	for i := 0; i <= maxLocals && last != 403; i++ {
-		last = c.do(t, "PUT", "/_local/"+randomHex(8), `{}`).StatusCode
+	for range maxLocals + 1 {
+		if got := c.do(t, "PUT", "/_local/"+randomHex(8), `{}`).StatusCode; got != 201 {
+			t.Fatal(got)
+		}
 	}
-	if last != 403 {
-		t.Errorf("no limit: %d", last)
+	s := alice.server.all()[0]
+	s.locals.mu.Lock()
+	defer s.locals.mu.Unlock()
+	for peer, use := range s.locals.peers {
+		if use.docs > maxLocals {
+			t.Errorf("%s keeps %d", peer, use.docs)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 func someSignal(t testing.TB, from, to *Identity) *couch.Doc {
@@ -152,28 +153,21 @@ func TestSessionLimits(t *testing.T) {
 	if _, err := s.accept(Signal{}, maxHeld, Keys{}, now); err == nil {
 		t.Error("held too far ahead")
 	}
-	for i := range maxSessions {
-		_, _ = s.accept(Signal{From: fmt.Sprint("f", i%5), Session: fmt.Sprint(i)}, 0, Keys{}, now)
+	for i := range 2 * maxSessions {
+		_, _ = s.accept(Signal{From: fmt.Sprint("f", i%50), Session: fmt.Sprint(i)}, 0, Keys{}, now)
 	}
-	if _, err := s.accept(Signal{From: "g"}, 0, Keys{}, now); err == nil {
-		t.Error("no limit on sessions")
-	}
-	if _, err := s.accept(Signal{From: "g"}, 0, Keys{}, now.Add(5*time.Minute)); err != nil {
-		t.Errorf("idle sessions still count: %v", err)
+	if len(s.in) > maxSessions || s.sum() != len(s.in) {
+		t.Errorf("%d sessions, %d by peers", len(s.in), s.sum())
 	}
 	s.forget(now.Add(3*time.Hour), sessionIdle)
 	if len(s.in) != 0 || len(s.peers) != 0 || s.held != 0 {
 		t.Errorf("%d sessions of %d peers remembered", len(s.in), len(s.peers))
 	}
-	// One peer's flood does not keep out another.
-	for i := range maxSessions {
+	for i := range 2 * maxSessions {
 		_, _ = s.accept(Signal{From: "flood.i", Session: fmt.Sprint(i)}, 0, Keys{}, now)
 	}
-	if _, err := s.accept(Signal{From: "flood.j", Session: "x"}, 0, Keys{}, now); err == nil || len(s.in) != maxPeerSessions {
-		t.Errorf("%d sessions of one peer, %v", len(s.in), err)
-	}
-	if _, err := s.accept(Signal{From: "good"}, 0, Keys{}, now); err != nil {
-		t.Error(err)
+	if n := s.peers["flood"].sessions; n > maxPeerSessions {
+		t.Errorf("%d sessions of one peer", n)
 	}
 	// What waits for an earlier signal is bounded over all sessions; what does not wait gets through.
 	large := Signal{From: "hoarder", Payload: make([]byte, maxPayload)}
@@ -188,9 +182,68 @@ func TestSessionLimits(t *testing.T) {
 	if ready, err := s.accept(large, 0, Keys{}, now); err != nil || len(ready) != 2 {
 		t.Errorf("%d, %v", len(ready), err)
 	}
+	for i := range 20 { // hoarders, each within its own bound
+		for j := range 100 {
+			_, _ = s.accept(Signal{From: fmt.Sprint("hoarder", i), Session: fmt.Sprint(j), Payload: large.Payload}, 1, Keys{}, now)
+		}
+	}
+	honest := Signal{From: "honest", Session: "h", Payload: make([]byte, 1000)}
+	if _, err := s.accept(honest, 1, Keys{}, now); err != nil || s.held > maxHeldBytes {
+		t.Errorf("%v, with %d bytes held", err, s.held)
+	}
+	if ready, err := s.accept(honest, 0, Keys{}, now); err != nil || len(ready) != 2 {
+		t.Errorf("%d, %v", len(ready), err)
+	}
 	s.forget(now.Add(3*time.Hour), sessionIdle)
 	if len(s.in) != 0 || s.held != 0 {
 		t.Errorf("%d sessions with %d bytes remembered", len(s.in), s.held)
+	}
+}
+
+func (s *sessions) sum() (n int) {
+	for _, use := range s.peers {
+		n += use.sessions
+	}
+	return n
+}
+
+// Of a flood of sessions, by one peer or by many of one user, the flood's own oldest go.
+func TestSessionFlood(t *testing.T) {
+	now := time.Unix(0, 0)
+	for name, from := range map[string]func(int) string{
+		"by one peer":            func(int) string { return "mallory" },
+		"by many of one user":    func(i int) string { return fmt.Sprint("mallory-", i) },
+		"by many whom nobody is": func(i int) string { return fmt.Sprint("stranger-", i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sessions{claim: func(peer string) fair.Claim {
+				switch {
+				case strings.HasPrefix(peer, "mallory"):
+					return fair.Claim{Group: "user:mallory"}
+				case peer == "known":
+					return fair.Claim{Group: peer, Rank: rankOpened}
+				}
+				return fair.Claim{Group: peer}
+			}}
+			for _, peer := range []string{"honest", "known"} {
+				_, _ = s.accept(Signal{From: peer, Session: "s"}, 0, Keys{}, now)
+			}
+			for i := range 3 * maxSessions {
+				now = now.Add(time.Millisecond)
+				if _, err := s.accept(Signal{From: from(i), Session: fmt.Sprint(i)}, 0, Keys{}, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(s.in) > maxSessions || s.in[sessionKey{"known", "s"}] == nil {
+				t.Errorf("%d sessions, %v", len(s.in), s.in[sessionKey{"known", "s"}])
+			}
+			if honest := s.in[sessionKey{"honest", "s"}]; honest == nil && name != "by many whom nobody is" {
+				t.Error("the flood pushed out another's session")
+			}
+			if ready, err := s.accept(Signal{From: "late", Session: "s"}, 0, Keys{}, now); err != nil || len(ready) != 1 {
+				t.Error(ready, err)
+			}
+		})
 	}
 }
 

@@ -47,6 +47,22 @@ type Signaler interface {
 	Receive(ctx context.Context, fn func(Signal)) error
 }
 
+// A Doorkeeper is a [Signaler] that knows which peers are worth a place where places run short.
+type Doorkeeper interface {
+	// Standing tells what is known of the peer with an address. It does not wait.
+	Standing(address string) Standing
+}
+
+// A Standing is what a peer's claim to a place is worth.
+type Standing struct {
+	// Group is whom the peer belongs to: all places of a group count together. A user of the
+	// hub, where the hub tells that, or else the peer alone.
+	Group string
+	// Rank is 0 for a stranger, 1 for a peer that has opened a share of this process, 2 for
+	// one that its owner has listed. A lower one never takes the place of a higher one.
+	Rank int
+}
+
 // A Signal is one message between two peers.
 type Signal struct {
 	To, From string // addresses of peers

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
-	"sync"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -36,7 +35,7 @@ var errOwner = couch.Forbidden("Only the owner of a shared database may do this.
 type view struct {
 	db        couch.DB // what of it is seen
 	access    Access
-	locals    locals
+	locals    *locals
 	owner     couch.DB // all of it
 	onWrite   func(context.Context, Write) error
 	onRefused func(peer string, writes []RefusedWrite)
@@ -73,6 +72,7 @@ func (v *view) GetLocal(ctx context.Context, id string) (*couch.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.locals.used(own)
 	out := *d
 	out.ID = strings.TrimSuffix(d.ID, own) + id // with "_local/" or without, as the database has it
 	return &out, nil
@@ -85,12 +85,19 @@ func (v *view) PutLocal(ctx context.Context, doc *couch.Doc) (couch.Rev, error) 
 		return couch.Rev{}, err
 	case len(doc.Body) > maxLocalDoc:
 		return couch.Rev{}, couch.TooLarge("document_too_large", "A _local document of a share is limited to 64 KiB.")
-	case !doc.Deleted && !v.locals.allow(peer, own):
-		return couch.Rev{}, couch.Forbidden("Too many _local documents.")
+	}
+	if !doc.Deleted {
+		if err := v.locals.put(ctx, peer, own, len(doc.Body)); err != nil {
+			return couch.Rev{}, err
+		}
 	}
 	mine := *doc
 	mine.ID = own
-	return v.db.PutLocal(ctx, &mine)
+	rev, err := v.db.PutLocal(ctx, &mine)
+	if err == nil && doc.Deleted {
+		v.locals.deleted(ctx, own)
+	}
+	return rev, err
 }
 
 // localID is the id under which a peer's _local document is kept. A
@@ -101,38 +108,4 @@ func localID(ctx context.Context, id string) (own, peer string, err error) {
 		return "", "", couch.Forbidden("Who asks is not known.")
 	}
 	return "peer:" + peer + ":" + strings.TrimPrefix(id, "_local/"), peer, nil
-}
-
-// Limits on the _local documents a peer may keep in a share.
-const (
-	maxLocals   = 256
-	maxLocalDoc = 64 << 10
-)
-
-// locals counts the _local documents that each peer has written since the share began.
-type locals struct {
-	mu   sync.Mutex
-	seen map[string]map[string]struct{} // by peer
-}
-
-// allow reports whether a peer may write one with this id.
-func (l *locals) allow(peer, id string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	mine := l.seen[peer]
-	if _, ok := mine[id]; ok {
-		return true
-	}
-	if len(mine) >= maxLocals {
-		return false
-	}
-	if mine == nil {
-		if l.seen == nil {
-			l.seen = map[string]map[string]struct{}{}
-		}
-		mine = map[string]struct{}{}
-		l.seen[peer] = mine
-	}
-	mine[id] = struct{}{}
-	return true
 }

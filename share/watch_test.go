@@ -154,7 +154,7 @@ func mustShares(w *world, p *Peer) []Info {
 func TestOldDocumentReplayed(t *testing.T) {
 	w := newWorld(t)
 	id := newTestIdentity(t)
-	d := newDirectory(w.join(nil).log)
+	d := newDirectory("", w.join(nil).log)
 	now := time.Now()
 	old := someShare(t, id, func(s *shareDoc) { s.Name = "old"; s.published = now.Add(-time.Second) })
 	d.apply(old.ID, someShare(t, id, func(s *shareDoc) { s.Name = "current"; s.published = now }))
@@ -167,7 +167,7 @@ func TestOldDocumentReplayed(t *testing.T) {
 // What the feed tells while a listing is under way is newer than the listing.
 func TestListingBesideTheFeed(t *testing.T) {
 	w := newWorld(t)
-	d := newDirectory(w.join(nil).log)
+	d := newDirectory("", w.join(nil).log)
 	doc := func(nonce string) *couch.Doc {
 		return someShare(t, newTestIdentity(t), func(s *shareDoc) { s.Nonce = nonce; s.Name = nonce })
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/fair"
 )
 
 // A Write is a revision that a peer wants to write, for [ShareOptions].OnWrite.
@@ -41,9 +42,8 @@ type refusedWrites struct {
 func (r *refusedWrites) add(writes []RefusedWrite) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all = append(r.all, writes...)
-	if over := len(r.all) - maxRefused; over > 0 {
-		r.all = slices.Delete(r.all, 0, over)
+	for r.all = append(r.all, writes...); len(r.all) > maxRefused; {
+		r.all = fair.Drop(r.all, func(w RefusedWrite) fair.Claim { return fair.Claim{Group: w.Peer} })
 	}
 }
 

@@ -68,7 +68,10 @@ func (m *Main) watchShares(ctx context.Context, peer *share.Peer, asJSON bool) e
 	r := m.reporter(asJSON)
 	defer r.Close()
 	err := peer.Watch(ctx, func(e share.Event) error {
-		if !e.Share.Own {
+		switch {
+		case e.Kind == share.Omitted:
+			r.Event(string(e.Kind), struct{}{}, "the hub has more shares than are listed; open the others by their ids")
+		case !e.Share.Own:
 			r.Event(string(e.Kind), e.Share, fmt.Sprintf("%-7s %s, %d documents, %s, peer %s, id %s",
 				e.Kind, e.Share.Name, e.Share.DocCount, e.Share.Access, share.ShortID(e.Share.Peer), e.Share.ID))
 		}
