@@ -137,8 +137,7 @@ func (h *Hub) proven(next http.Handler) http.Handler {
 // A ruledStore is the store as requests see it: hub databases obey their rules.
 type ruledStore struct {
 	couch.Store
-	hubs   map[string]*hubDatabase
-	quotas *limiter
+	hubs map[string]*hubDatabase
 }
 
 // Open returns the database, seen by who asks.

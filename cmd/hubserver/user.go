@@ -75,7 +75,7 @@ func (m *Main) withUsers(cmd *cobra.Command, do func(context.Context, hub.Users)
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	return do(cmd.Context(), hub.Users{Store: store.Store, Databases: m.f.userDatabases})
+	return do(cmd.Context(), hub.Users{Store: hub.LimitDatabases(store.Store, m.f.service.quotas.Databases), Databases: m.f.userDatabases})
 }
 
 // listUsers prints a line for each user, with --json as JSON.
