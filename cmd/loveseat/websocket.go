@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
@@ -163,7 +164,7 @@ func (m *Main) runOpenAddress(cmd *cobra.Command, address string) error {
 	db := remote.DB("").Name()
 	return serveOpened(cmd.Context(), openedAddress{remote}, db, listen, func(local string) {
 		r.Event("open", map[string]any{"url": local, "db": db, "peer": remote.Peer(), "route": remote.Route()},
-			fmt.Sprintf("%q is open until Ctrl-C (route %s). Try\n\n  curl %s\n  curl '%s/_all_docs?limit=5'\n", db, remote.Route(), local, local))
+			cli.Sprintf("%q is open until Ctrl-C (route %s). Try\n\n  curl %s\n  curl '%s/_all_docs?limit=5'\n", db, remote.Route(), local, local))
 	})
 }
 
