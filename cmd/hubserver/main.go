@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -85,19 +84,11 @@ read it from a command line.`,
 	root.SetArgs(m.Args)
 	root.SetOut(m.Stdout)
 	root.SetErr(m.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{cli.FlagError(err)} })
 	m.f.register(root.PersistentFlags())
 	root.AddCommand(m.configCommand(), m.userCommand(), m.backupCommand(), m.restoreCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
-}
-
-// flagError is what is wrong with a flag, without a value that may hold a password.
-func flagError(err error) error {
-	if text := err.Error(); strings.Contains(text, "@") || strings.Contains(text, "://") {
-		return errors.New("a flag is unknown, or its value is wrong")
-	}
-	return err
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

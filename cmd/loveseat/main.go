@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -90,7 +89,7 @@ or replicates what peers share.
 	root.SetIn(m.Stdin)
 	root.SetOut(m.Stdout)
 	root.SetErr(m.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{cli.FlagError(err)} })
 	root.PersistentPreRunE = m.checkURLs
 	root.PersistentFlags().StringVar(&m.identity, "identity", "", "`directory` of the device key (default: the local database's store, or the user's configuration)")
 	root.PersistentFlags().BoolVar(&m.verbose, "verbose", false, "log what happens to standard error")
@@ -98,14 +97,6 @@ or replicates what peers share.
 	networkFlags(root, &m.network)
 	m.openingFlags(root)
 	return root
-}
-
-// flagError is what is wrong with a flag, without a value that may hold a password.
-func flagError(err error) error {
-	if text := err.Error(); strings.Contains(text, "@") || strings.Contains(text, "://") {
-		return errors.New("a flag is unknown, or its value is wrong")
-	}
-	return err
 }
 
 // checkURLs refuses URLs whose password cannot be told from their host, before anything is done with them.

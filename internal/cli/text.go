@@ -89,7 +89,7 @@ func unsafe(r rune) bool {
 		return true
 	case r < 0xa0:
 		return false
-	case r == 0x2800 || r == utf8.RuneError: // a braille pattern without dots
+	case r == 0x2800: // a braille pattern without dots
 		return true
 	}
 	return unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)

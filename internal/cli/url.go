@@ -2,9 +2,12 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"unicode"
+
+	"github.com/spf13/pflag"
 )
 
 // ErrURL is what is said of a URL that cannot be read. None of it is repeated, since any part may be a password's.
@@ -90,6 +93,30 @@ func Public(arg string) string {
 	}
 	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
 	return u.String()
+}
+
+// FlagError is an error of the command line's flags, which may repeat a word that holds
+// a password: then it is said without.
+func FlagError(err error) error {
+	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		if !isWord(unknown.GetSpecifiedName()) || unknown.GetSpecifiedShortnames() != "" && !isWord(unknown.GetSpecifiedShortnames()) {
+			return errors.New("a flag is unknown")
+		}
+	case errors.As(err, &value):
+		if Hides(value.GetValue()) || strings.Contains(value.GetValue(), "@") {
+			return fmt.Errorf("the value of --%s is wrong", value.GetFlag().Name)
+		}
+	case errors.As(err, new(*pflag.InvalidSyntaxError)), strings.ContainsAny(err.Error(), "@/"):
+		return errors.New("the flags cannot be read")
+	}
+	return err
+}
+
+func isWord(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c != '-' && (c < 'a' || c > 'z') })
 }
 
 // Check refuses a URL with a name or a password that cannot be read. Errors: [ErrURL].
