@@ -45,8 +45,8 @@ func (m *Main) runJoin(ctx context.Context, hub, path, topic string, o share.Poo
 		return err
 	}
 	r.Event("joined", map[string]any{"topic": topic, "share": pool.Share().ID(), "peer": peer.ID()},
-		fmt.Sprintf("%s replicates with all who join %q, until Ctrl-C. Others do so with\n\n  loveseat join %s ./data/%s %s\n%s",
-			label(path), topic, m.hubWord(hub), cli.Text(local.db.Name()), shellWord(topic), m.hubHint(hub)))
+		fmt.Sprintf("%s replicates with all who join %q, until Ctrl-C. Others do so with\n\n  loveseat join %s %s %s\n%s",
+			label(path), topic, m.hubWord(hub), shellWord("./data/"+cli.Text(local.db.Name())), shellWord(topic), m.hubHint(hub)))
 	told := make(chan struct{})
 	go func() {
 		defer close(told)

@@ -191,8 +191,8 @@ func (m *Main) showShared(ctx context.Context, r *reporter, s *share.Share, hub,
 		return secret, nil
 	}
 	r.Event("shared", fields,
-		fmt.Sprintf("%s is shared as %q by peer %s until %s. Others open it with\n\n  loveseat open %s '%s'\n  loveseat sync ./data/%s '%s'\n%s",
-			label(path), s.Name(), share.ShortID(s.Peer()), o.until(), m.hubWord(hub), shortest(o.Invited, s.ID(), link), cli.Text(s.DB()), link, m.hubHint(hub)))
+		fmt.Sprintf("%s is shared as %q by peer %s until %s. Others open it with\n\n  loveseat open %s '%s'\n  loveseat sync %s '%s'\n%s",
+			label(path), s.Name(), share.ShortID(s.Peer()), o.until(), m.hubWord(hub), shortest(o.Invited, s.ID(), link), shellWord("./data/"+cli.Text(s.DB())), link, m.hubHint(hub)))
 	return secret, nil
 }
 

@@ -283,6 +283,31 @@ func TestPrintedCommandsWork(t *testing.T) {
 	}
 }
 
+// TestPrintedCommandsRunNothingElse: a stranger's database has a name that a shell would take for a command.
+func TestPrintedCommandsRunNothingElse(t *testing.T) {
+	for in, want := range map[string]string{"http://127.0.0.1:1/notes": "http://127.0.0.1:1/notes", "http://127.0.0.1:1/x&reboot": "'http://127.0.0.1:1/x&reboot'", "$HOME": "'$HOME'", "a'b": `'a'\''b'`, "": "''", "a b": "'a b'"} {
+		if got := shellWord(in); got != want {
+			t.Errorf("%q is printed as %s", in, got)
+		}
+	}
+	evilDB := "x&touch $HOME;y"
+	ctx, cancel := context.WithCancel(t.Context())
+	s := fakeShare{httptest.NewServer(http.NotFoundHandler())}
+	defer s.Server.Close()
+	var printed string
+	if err := serveOpened(ctx, s, evilDB, "127.0.0.1:0", func(address string) { printed = tryCurl(address); cancel() }); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(printed) {
+		if _, command, ok := strings.Cut(line, "  curl "); ok && (command[0] != '\'' || strings.Count(command, "'") != 2) {
+			t.Errorf("%s", line)
+		}
+	}
+	if strings.Count(printed, "  curl '") != 2 {
+		t.Errorf("%s", printed)
+	}
+}
+
 // TestDoctorOfUndeclaredProxy: it tells how to declare it.
 func TestDoctorOfUndeclaredProxy(t *testing.T) {
 	server := serveHub(t, hub.Config{})
