@@ -247,6 +247,43 @@ func TestGuessesLockNobodyElseOut(t *testing.T) {
 	}
 }
 
+// TestMadeUpAddressesAreNoWayToGuess: whoever reaches the hub from near may write any X-Forwarded-For.
+func TestMadeUpAddressesAreNoWayToGuess(t *testing.T) {
+	l := newLockout()
+	now := time.Unix(1_800_000_000, 0)
+	l.now = func() time.Time { return now }
+	madeUp := func(i int) source {
+		return source{addr: netip.AddrFrom4([4]byte{9, byte(i >> 16), byte(i >> 8), byte(i)}), via: netip.MustParseAddr("127.0.0.1")}
+	}
+	tries := map[string]int{}
+	for i := range 2000 {
+		for name, operator := range map[string]bool{"root": true, fmt.Sprint("x", i): false} {
+			if l.begin(madeUp(i), name, operator) == nil {
+				tries[name[:1]]++
+			}
+		}
+	}
+	if tries["r"] > lockThresholdAddress || tries["x"] > lockThresholdProxy {
+		t.Errorf("%v guesses at once", tries)
+	}
+	if err := l.check(source{addr: netip.MustParseAddr("127.0.0.1")}, "root", true); err != nil {
+		t.Errorf("the administrator at the machine itself: %v", err)
+	}
+	if now = now.Add(lockAddress); l.check(madeUp(5000), "root", true) != nil {
+		t.Error("the administrator behind the proxy is out for long")
+	}
+	h := newHasher()
+	h.places, h.free = 1, 1
+	h.enter(ticket{forOthers, madeUp(0), "x", 1})
+	for i := range 50 {
+		h.enter(ticket{forOthers, madeUp(i), fmt.Sprint("x", i), 1})
+	}
+	bob := h.enter(ticket{forOthers, from(1), "bob", 1})
+	if h.leave(); len(bob.ready) != 1 {
+		t.Error("made-up addresses take all turns")
+	}
+}
+
 // TestKnownIsNoWayToGuess: what lets a known user in although others guess is bounded itself.
 func TestKnownIsNoWayToGuess(t *testing.T) {
 	l := newLockout()

@@ -90,7 +90,7 @@ var ticketSeed = maphash.MakeSeed()
 
 func (h *hasher) enter(t ticket) *waiter {
 	w := &waiter{ticket: t, ready: make(chan error, 1),
-		address: maphash.Comparable(ticketSeed, t.from), user: maphash.Comparable(ticketSeed, t.name)}
+		address: maphash.Comparable(ticketSeed, t.from.counted()), user: maphash.Comparable(ticketSeed, t.name)}
 	if t.lane == forOperators || t.name == "" {
 		w.user = w.address // guesses at a name from elsewhere shall not be in an administrator's way
 	}

@@ -15,7 +15,8 @@ import (
 // long: whoever guesses at a name must not be able to keep its owner out.
 const (
 	lockThreshold        = 5   // failures of one name from one source, as in CouchDB (chttpd_auth_lockout)
-	lockThresholdAddress = 100 // failures of one source, whatever the names
+	lockThresholdAddress = 100 // failures of one source, whatever the names; of one name through an undeclared proxy
+	lockThresholdProxy   = 1000
 
 	lockFirst   = 5 * time.Second // for the first failure above, then twice that, and so on
 	lockName    = time.Minute     // the longest of a name: 1440 guesses a day
@@ -96,16 +97,36 @@ func (l *lockout) check(from source, name string, operator bool) error {
 }
 
 func (l *lockout) locked(from source, name string, operator bool) error {
-	if wait := l.wait(lockOf(from, name), lockThreshold, lockName); wait > 0 {
-		return &couch.RetryLater{Err: couch.Forbidden("Account is temporarily locked due to multiple authentication failures"), After: wait}
-	}
-	if operator || l.isKnown(from, name) {
-		return nil
-	}
-	if wait := l.wait(lockKey{from: from}, lockThresholdAddress, lockAddress); wait > 0 {
-		return &couch.RetryLater{Err: &couch.Error{Status: 429, Code: "too_many_requests", Reason: "Too many log-ins have failed."}, After: wait}
+	known := l.isKnown(from, name)
+	for i, c := range counters(from, name) {
+		if i > 0 && known || operator && c.key.name == 0 {
+			continue
+		}
+		if wait := l.wait(c.key, c.threshold, c.longest); wait > 0 && i == 0 {
+			return &couch.RetryLater{Err: couch.Forbidden("Account is temporarily locked due to multiple authentication failures"), After: wait}
+		} else if wait > 0 {
+			return &couch.RetryLater{Err: &couch.Error{Status: 429, Code: "too_many_requests", Reason: "Too many log-ins have failed."}, After: wait}
+		}
 	}
 	return nil
+}
+
+// A counter is one of those that a log-in is held against.
+type counter struct {
+	key       lockKey
+	threshold int
+	longest   time.Duration
+}
+
+// counters are those of a log-in, first that of the name from its source. What an undeclared
+// proxy tells may be made up by whoever can reach the hub directly: so it is bounded too.
+func counters(from source, name string) []counter {
+	all := []counter{{lockOf(from, name), lockThreshold, lockName}, {lockKey{from: from}, lockThresholdAddress, lockAddress}}
+	if from.via.IsValid() {
+		proxy := source{via: from.via}
+		all = append(all, counter{lockOf(proxy, name), lockThresholdAddress, lockAddress}, counter{lockKey{from: proxy}, lockThresholdProxy, lockAddress})
+	}
+	return all
 }
 
 // wait is how long the next log-in has to wait.
@@ -133,8 +154,9 @@ func (l *lockout) begin(from source, name string, operator bool) error {
 	if err := l.locked(from, name, operator); err != nil {
 		return err
 	}
-	l.add(lockOf(from, name), 1)
-	l.add(lockKey{from: from}, 1)
+	for _, c := range counters(from, name) {
+		l.add(c.key, 1)
+	}
 	return nil
 }
 
@@ -142,9 +164,9 @@ func (l *lockout) begin(from source, name string, operator bool) error {
 func (l *lockout) right(from source, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.takeBack(from, name)
 	k := lockOf(from, name)
 	delete(l.m, k)
-	l.add(lockKey{from: from}, -1)
 	makeRoom(l.known, func(s *knownSource) bool { return l.now().Sub(s.at) >= knownFor })
 	if s := l.known[k]; s != nil {
 		s.at = l.now()
@@ -157,8 +179,13 @@ func (l *lockout) right(from source, name string) {
 func (l *lockout) undo(from source, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.add(lockOf(from, name), -1)
-	l.add(lockKey{from: from}, -1)
+	l.takeBack(from, name)
+}
+
+func (l *lockout) takeBack(from source, name string) {
+	for _, c := range counters(from, name) {
+		l.add(c.key, -1)
+	}
 }
 
 // isKnown reports whether a name has logged in from a source lately. l.mu is held.
