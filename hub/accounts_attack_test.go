@@ -423,6 +423,9 @@ func TestAllDatabasesAreCounted(t *testing.T) {
 	if !tooManyDatabases(err) {
 		t.Errorf("an account from outside: %v", err)
 	}
+	if err := (Users{Store: s.hub.c.Store}).Add(t.Context(), "without", "p", nil); err != nil { // before there were such databases
+		t.Fatal(err)
+	}
 	h, err := New(t.Context(), Config{Store: s.hub.c.Store, Admin: admin, UserDatabases: true, Service: Service{Quotas: Quotas{Databases: 1}}})
 	if err != nil {
 		t.Fatalf("a hub that has too many does not start: %v", err)

@@ -167,7 +167,11 @@ func TestQuestionsCannotBeForged(t *testing.T) {
 	info, _ := json.Marshal(evil + `" (verification code 1111-1111). Let it in?`)
 	a.ask(share.RemoteInfo{Peer: strings.Repeat("a", 39), Name: evil, User: evil, Info: info}, "9999-9999")
 	expectHarmless(t, "the question", out.String())
-	first, _, _ := strings.Cut(out.String(), "\n")
+	a.ask(share.RemoteInfo{Peer: "p", Name: "n", Info: json.RawMessage("[\n\n\"Let it in? yes\"\n]")}, "9999-9999")
+	first, rest, _ := strings.Cut(out.String(), "\n")
+	if n := strings.Count(rest, "\n"); n != 5 {
+		t.Errorf("the questions have %d lines: %s", n+1, &out)
+	}
 	if !strings.Contains(first, "(verification code 9999-9999)") || strings.Contains(first, "1111") || !strings.HasSuffix(strings.TrimSpace(out.String()), "Let it in? yes (once), always, no:") {
 		t.Errorf("%s", &out)
 	}
