@@ -6,7 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"net/netip"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +31,7 @@ func (u *user) admin() bool { return slices.Contains(u.Roles, roleAdmin) }
 type account struct {
 	user
 	hash passwordHash // zero: no password is right
-	doc  *couch.Doc   // in _users; nil for an administrator of the configuration
+	rev  couch.Rev    // of the document in _users; zero for an administrator of the configuration
 }
 
 var errLogin = couch.Unauthorized("Name or password is incorrect.")
@@ -108,6 +108,7 @@ func (a *accounts) find(ctx context.Context, name string) (*account, error) {
 		if len(a.cached) >= maxRemembered {
 			clear(a.cached)
 		}
+		name := strings.Clone(name) // the request's header need not stay with it
 		a.cached[name] = cachedAccount{acc, time.Now().Add(accountTTL)}
 	}
 	return acc, nil
@@ -148,7 +149,7 @@ func accountOf(doc *couch.Doc) *account {
 	if err != nil {
 		return nil
 	}
-	a := &account{doc: doc}
+	a := &account{rev: doc.Rev}
 	var ok bool
 	if a.Name, ok = m.text("name"); !ok || doc.ID != userPrefix+a.Name {
 		return nil
@@ -158,7 +159,9 @@ func accountOf(doc *couch.Doc) *account {
 		a.Roles = slices.DeleteFunc(roles, func(r string) bool { return strings.HasPrefix(r, "_") })
 	}
 	if m.get("totp") == nil {
-		a.hash = hashOf(m)
+		if a.hash = hashOf(m); !a.hash.usable() {
+			a.hash = passwordHash{}
+		}
 	}
 	return a
 }
@@ -179,9 +182,6 @@ func hashOf(m members) passwordHash {
 		p.Scheme = "simple"
 		p.Key, _ = m.text("password_sha")
 	}
-	if p.Key == "" {
-		return passwordHash{}
-	}
 	return p
 }
 
@@ -197,9 +197,11 @@ func setHash(m members, p passwordHash) members {
 
 // login returns the user with this name and password. Errors: unauthorized
 // (401), forbidden (403) after too many failures, 429 when too many are trying.
-func (a *accounts) login(ctx context.Context, from netip.Addr, name, password string) (*user, error) {
-	if err := a.lockout.check(from, name); err != nil {
-		return nil, err
+func (a *accounts) login(ctx context.Context, from source, name, password string) (*user, error) {
+	operator := a.admins[name] != nil
+	locked := a.lockout.check(from, name, operator)
+	if locked != nil && !a.lockout.mayCompare(from, name) {
+		return nil, locked
 	}
 	acc, err := a.find(ctx, name)
 	if err != nil {
@@ -213,9 +215,13 @@ func (a *accounts) login(ctx context.Context, from netip.Addr, name, password st
 	if acc != nil && a.isKnown(name, tag) {
 		return &acc.user, nil
 	}
+	if locked != nil {
+		return nil, locked
+	}
+	t := ticket{a.lockout.lane(from, name, operator), from, name, hash.cost()}
 	for { // requests that come at once with the same password are one log-in
-		_, err, _ := a.flight.Do(from.String()+string(tag[:]), func() (any, error) {
-			return nil, a.check(ctx, from, name, password, acc, hash)
+		_, err, _ := a.flight.Do(fmt.Sprint(from)+string(tag[:]), func() (any, error) {
+			return nil, a.check(ctx, t, password, acc, hash)
 		})
 		if err != nil && ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 			continue // the request that did the work has gone
@@ -228,17 +234,17 @@ func (a *accounts) login(ctx context.Context, from netip.Addr, name, password st
 }
 
 // check derives and compares, at the same cost whether the account exists or not.
-func (a *accounts) check(ctx context.Context, from netip.Addr, name, password string, acc *account, hash passwordHash) error {
-	if err := a.lockout.begin(from, name); err != nil {
+func (a *accounts) check(ctx context.Context, t ticket, password string, acc *account, hash passwordHash) error {
+	if err := a.lockout.begin(t.from, t.name, a.admins[t.name] != nil); err != nil {
 		return err
 	}
 	var right bool
 	var better passwordHash
 	var failed error
-	err := a.hasher.do(ctx, from, func() {
+	err := a.hasher.do(ctx, t, func() {
 		right, failed = hash.verify(password)
 		switch right = right && acc != nil; {
-		case right && acc.doc != nil && hash.weak():
+		case right && !acc.rev.IsZero() && hash.weak():
 			better, failed = hashPassword(password)
 		case !right && hash.cheap():
 			_, err := a.dummy.verify(password)
@@ -246,17 +252,17 @@ func (a *accounts) check(ctx context.Context, from netip.Addr, name, password st
 		}
 	})
 	if err = errors.Join(err, failed); err != nil {
-		a.lockout.undo(from, name)
+		a.lockout.undo(t.from, t.name)
 		return err
 	}
 	if !right {
 		return errLogin
 	}
-	a.lockout.right(from, name)
+	a.lockout.right(t.from, t.name)
 	if better.Scheme != "" {
 		hash = a.upgrade(ctx, acc, hash, better)
 	}
-	a.remember(name, hash.tag(a.key, name, password))
+	a.remember(t.name, hash.tag(a.key, t.name, password))
 	return nil
 }
 
@@ -264,17 +270,20 @@ func (a *accounts) check(ctx context.Context, from netip.Addr, name, password st
 // (as CouchDB's upgrade_hash_on_auth does) and returns the hash that is kept. If
 // it cannot be written now, it will be at another log-in.
 func (a *accounts) upgrade(ctx context.Context, acc *account, old, better passwordHash) passwordHash {
-	m, err := parseMembers(acc.doc.Body)
-	if err != nil {
-		return old
-	}
 	db, err := a.store.Open(ctx, usersDatabase)
 	if err != nil {
 		return old
 	}
-	doc := *acc.doc
+	doc, err := db.Get(ctx, userPrefix+acc.Name, couch.GetOptions{})
+	if err != nil || doc.Rev != acc.rev { // of a document that has changed the password may have changed
+		return old
+	}
+	m, err := parseMembers(doc.Body)
+	if err != nil {
+		return old
+	}
 	doc.Body = setHash(m, better).object()
-	res, err := db.BulkDocs(ctx, []*couch.Doc{&doc}, couch.WriteOptions{})
+	res, err := db.BulkDocs(ctx, []*couch.Doc{doc}, couch.WriteOptions{})
 	if err != nil || len(res) == 0 || res[0].Err != nil {
 		return old
 	}

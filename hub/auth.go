@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -15,7 +14,7 @@ import (
 type login struct {
 	user
 	by     string // "cookie", "jwt", "default" (Basic), "" for nobody
-	from   netip.Addr
+	from   source
 	client string // what quotas count by; "" for no client
 }
 
@@ -36,7 +35,7 @@ func loginOf(ctx context.Context) *login {
 func (h *Hub) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l, err := h.login(w, r)
-		if err == nil && l.by == "" && h.c.RequireUser && !l.admin() && !isPath(r, "/") && !isPath(r, "/_up") && !isPath(r, "/_session") && !showsTicket(r) {
+		if err == nil && l.by == "" && h.c.RequireUser && !l.admin() && !h.needsNoUser(r) {
 			err = couch.Unauthorized("Authentication required.")
 		}
 		if err != nil {
@@ -53,7 +52,7 @@ func (h *Hub) authenticated(next http.Handler) http.Handler {
 }
 
 func (h *Hub) login(w http.ResponseWriter, r *http.Request) (*login, error) {
-	from := clientKey(r)
+	from := sourceOf(r)
 	u, err := h.sessionUser(w, r)
 	if err != nil {
 		return nil, err
@@ -76,7 +75,7 @@ func (h *Hub) login(w http.ResponseWriter, r *http.Request) (*login, error) {
 func (h *Hub) open() bool { return len(h.accounts.admins) == 0 }
 
 // loginBy reads an Authorization header. It returns nil if that stands for nobody.
-func (h *Hub) loginBy(ctx context.Context, header string, from netip.Addr) (*login, error) {
+func (h *Hub) loginBy(ctx context.Context, header string, from source) (*login, error) {
 	scheme, value, _ := strings.Cut(header, " ")
 	value = strings.TrimSpace(value)
 	switch {

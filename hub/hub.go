@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -96,6 +97,8 @@ type Hub struct {
 	machine  string     // its host name
 	nonces   nonces
 	handler  http.Handler
+
+	proxyOnce sync.Once // tells of an undeclared proxy
 }
 
 // New returns a hub and makes its hub database if it is missing.
@@ -109,6 +112,7 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	if c.SessionTimeout <= 0 {
 		c.SessionTimeout = 10 * time.Minute
 	}
+	c.limitDatabases()
 	h := &Hub{c: c, sessions: newSessions(c.SessionTimeout, c.Secret), security: newSecurities(c.Store), origins: map[string]bool{}}
 	for _, o := range c.Origins {
 		origin, err := parseOrigin(o)
@@ -142,6 +146,17 @@ func New(ctx context.Context, c Config) (*Hub, error) {
 	h.metrics = h.newMetrics()
 	h.handler = h.forwarded(h.logged(h.checkHost(h.paged(h.cors(h.authenticated(h.limited(h.proven(h.routes()))))))))
 	return h, nil
+}
+
+// limitDatabases puts Quotas.Databases in the way of whatever makes a database.
+func (c *Config) limitDatabases() {
+	n := c.Service.Quotas.Databases
+	or(&n, -1)
+	own := []string{c.Database}
+	for _, d := range c.Service.Databases {
+		own = append(own, d.Name)
+	}
+	c.Store = LimitDatabases(c.Store, n, own...)
 }
 
 // ServeHTTP answers one request.

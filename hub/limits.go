@@ -1,8 +1,6 @@
 package hub
 
 import (
-	"context"
-	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -212,7 +210,7 @@ func clientOf(l *login) string {
 	if l.Name != "" {
 		return "user " + l.Name
 	}
-	return "address " + l.from.String()
+	return "address " + l.from.counted().String()
 }
 
 // limited holds a request against the client's quotas.
@@ -245,18 +243,4 @@ func (h *Hub) limitedAccess(r *http.Request, a couchhttp.Access) error {
 	}
 	c := callerOf(r.Context())
 	return h.service.quotas.document(&c)
-}
-
-// Create makes a database if there may be one more.
-func (s ruledStore) Create(ctx context.Context, name string) error {
-	if limit := s.quotas.q.Databases; limit >= 0 {
-		names, err := s.Store.Databases(ctx)
-		if err != nil {
-			return err
-		}
-		if over(len(names), limit) {
-			return couch.TooLarge("too_many_databases", fmt.Sprintf("This server has as many databases as it may: %d.", limit))
-		}
-	}
-	return s.Store.Create(ctx, name)
 }

@@ -33,7 +33,7 @@ func (h *Hub) newMetrics() *metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(m.requests, m.seconds, m.feeds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "loveseat_databases", Help: "Databases on this server."}, h.countDatabases),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "loveseat_passwords_waiting", Help: "Passwords that are being hashed or wait for it."}, h.accounts.hasher.waiting),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "loveseat_passwords_waiting", Help: "Passwords that are being hashed or wait for it."}, h.accounts.hasher.busy),
 	)
 	r.MustRegister(h.service.collectors()...)
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{DisableCompression: true})

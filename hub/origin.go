@@ -244,8 +244,3 @@ func sameOrigin(r *http.Request, origin string) bool {
 	}
 	return strings.EqualFold(origin, scheme+r.Host)
 }
-
-// isPath reports whether a request is for path, with or without a slash at the end.
-func isPath(r *http.Request, path string) bool {
-	return r.URL.Path == path || r.URL.Path == path+"/"
-}

@@ -19,9 +19,21 @@ import (
 // iterations of PBKDF2-SHA256 for new passwords, as in CouchDB 3.5; tests take fewer.
 var iterations = 600_000
 
-// maxIterations bounds what verifying one password may cost: a user writes the
-// number into a document.
-const maxIterations = 5_000_000
+// Users write such hashes into their documents, and each log-in pays for it. What is
+// larger is not written any more; of what was written before, as much as storedIterations is verified.
+const (
+	storedIterations = 5_000_000
+	maxSalt          = 1 << 10 // bytes
+	maxPassword      = 8 << 10
+)
+
+// maxIterations is what a hash may cost: twice a new one. Of the longer hashes an iteration costs twice as much.
+func (p *passwordHash) maxIterations() int {
+	if p.PRF == "sha384" || p.PRF == "sha512" {
+		return iterations
+	}
+	return 2 * iterations
+}
 
 // A passwordHash is what is kept of a password, in the terms of CouchDB's user
 // documents. The zero value is the hash of no password.
@@ -60,8 +72,8 @@ func (p *passwordHash) derive(password string) ([]byte, error) {
 		if !ok || p.Iterations < 1 {
 			return nil, fmt.Errorf("a password is kept by an unknown PBKDF2: %q, %d iterations", p.PRF, p.Iterations)
 		}
-		if p.Iterations > maxIterations {
-			return nil, couch.Forbidden("Iteration count is too high for this server")
+		if p.Iterations > storedIterations {
+			return nil, errIterations
 		}
 		return pbkdf2.Key(prf, password, []byte(p.Salt), p.Iterations, prf().Size())
 	}
@@ -78,13 +90,44 @@ func (p *passwordHash) verify(password string) (bool, error) {
 	return err == nil && subtle.ConstantTimeCompare(got, want) == 1, nil
 }
 
-// weak reports whether a new password would be kept better.
-func (p *passwordHash) weak() bool {
-	return p.Scheme != "pbkdf2" || p.PRF == "sha" || p.PRF == "sha224" || p.Iterations < iterations
+var errIterations = couch.Forbidden("Iteration count is too high for this server")
+
+// check says whether a hash may be written: it can be verified, and that costs no more than it may.
+func (p *passwordHash) check() error {
+	switch {
+	case p.Key == "": // nobody logs in by it
+		return nil
+	case len(p.Salt) > maxSalt || len(p.Key) > maxSalt:
+		return couch.Forbidden("salt or hash of the password is too long.")
+	case p.Scheme != "pbkdf2":
+		return nil
+	case prfs[p.PRF] == nil:
+		return couch.Forbidden("pbkdf2_prf is not supported.")
+	case p.Iterations > p.maxIterations():
+		return errIterations
+	case p.Iterations < 1:
+		return couch.Forbidden("Iteration count is too low for this server")
+	}
+	return nil
 }
 
+// usable reports whether a hash that is stored is verified.
+func (p *passwordHash) usable() bool {
+	return p.Key != "" && len(p.Key) <= maxSalt && len(p.Salt) <= maxSalt && (p.Scheme == "simple" || prfs[p.PRF] != nil && p.Iterations >= 1)
+}
+
+// cost is what verifying takes, in hashes of new passwords.
+func (p *passwordHash) cost() float64 {
+	return max(1, 2*float64(p.Iterations)/float64(p.maxIterations()))
+}
+
+// weak reports whether a new password would be kept better: more safely, or at less cost.
+func (p *passwordHash) weak() bool { return p.cheap() || p.Iterations > p.maxIterations() }
+
 // cheap reports whether verifying takes noticeably less time than of a new password.
-func (p *passwordHash) cheap() bool { return p.weak() }
+func (p *passwordHash) cheap() bool {
+	return p.Scheme != "pbkdf2" || p.PRF == "sha" || p.PRF == "sha224" || p.Iterations < iterations
+}
 
 // tag is a keyed hash of all that makes a log-in right, so that a right password
 // is known again without the cost of deriving, as long as it has not changed.

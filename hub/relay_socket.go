@@ -33,11 +33,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return c, rw, err
 }
 
-// showsTicket reports whether a request shows a ticket: a page can give its WebSocket no header.
-func showsTicket(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/_relay") && r.URL.Query().Has("ticket")
-}
-
 // join is GET /{db}/_relay?ticket=…: the WebSocket of one side. It returns when
 // the session has ended.
 func (r *relays) join(w http.ResponseWriter, req *http.Request) {

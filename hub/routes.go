@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"cmp"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -28,16 +30,63 @@ func (h *Hub) endpoints() map[string]endpoint {
 		"/_ice":     {[]string{"GET", "HEAD"}, forAll, h.iceServers},
 	}
 	for name, d := range h.service.hubs {
-		all["/"+name+"/_relay"] = h.relay(d)
+		all["/"+url.PathEscape(name)+"/_relay"] = h.relay(d)
 	}
 	return all
+}
+
+// routed is a request's path as the API's router takes it: split at the slashes
+// that are written bare, without empty segments. In each segment all is escaped that may be, so that one path has one form.
+func routed(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	if isCanonical(path) {
+		return path
+	}
+	var b strings.Builder
+	for part := range strings.SplitSeq(path, "/") {
+		if name, err := url.PathUnescape(part); err == nil {
+			part = url.PathEscape(name)
+		}
+		if part != "" {
+			b.WriteString("/" + part)
+		}
+	}
+	return cmp.Or(b.String(), "/")
+}
+
+// isCanonical reports whether routed leaves a path as it is, as most often.
+func isCanonical(path string) bool {
+	for i := range len(path) {
+		if c := path[i]; c == '/' && i > 0 && path[i-1] == '/' || c != '/' && !plain(c) {
+			return false
+		}
+	}
+	return len(path) == 1 || !strings.HasSuffix(path, "/")
+}
+
+// plain reports whether a character is never escaped.
+func plain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.' || c == '~' || c == ':'
+}
+
+// needsNoUser reports whether a request is one that [Config.RequireUser] lets pass: for what this server is
+// and how to log in, and with a ticket, which who is logged in has got, for a relay.
+func (h *Hub) needsNoUser(r *http.Request) bool {
+	path := routed(r)
+	switch path {
+	case "/", "/_up", "/_session":
+		return true
+	}
+	db, relay := strings.CutSuffix(path, "/_relay")
+	name, err := url.PathUnescape(strings.TrimPrefix(db, "/"))
+	return relay && err == nil && h.service.hubs[name] != nil && r.Method == http.MethodGet && r.URL.Query().Has("ticket")
 }
 
 // routes sends requests to the hub's own endpoints and to the API.
 func (h *Hub) routes() http.Handler {
 	own := h.endpoints()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, ok := own[strings.TrimSuffix(r.URL.Path, "/")]
+		e, ok := own[routed(r)]
 		switch {
 		case !ok:
 			h.api.ServeHTTP(w, r)

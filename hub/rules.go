@@ -112,8 +112,7 @@ func (d *Database) hubRule(c *caller, a couchhttp.Access) error {
 // A ruledStore is the store as requests see it: hub databases obey their rules.
 type ruledStore struct {
 	couch.Store
-	hubs   map[string]*hubDatabase
-	quotas *limiter
+	hubs map[string]*hubDatabase
 }
 
 // Open returns the database, seen by who asks.

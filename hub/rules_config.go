@@ -172,7 +172,7 @@ func (h *Hub) Counts() *Counts { return &h.service.counts }
 
 // store is the store as requests see it.
 func (s *service) store(store couch.Store) couch.Store {
-	return ruledStore{Store: store, hubs: s.hubs, quotas: s.quotas}
+	return ruledStore{Store: store, hubs: s.hubs}
 }
 
 // guard decides on an operation: by the _security of the database and, on a hub

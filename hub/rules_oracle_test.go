@@ -111,7 +111,7 @@ func TestOthersAreAsMissing(t *testing.T) {
 	rights := Database{Name: "hub", List: nobody, Open: nobody, Publish: []string{Anybody}, Signal: []string{Anybody}}
 	for name, who := range map[string]caller{
 		"a user":           {user: user{Name: "bob"}},
-		"a peer by proof":  {peer: "mine", nobody: true},
+		"a peer by proof":  {shown: shown{peer: "mine"}, nobody: true},
 		"who has no peers": {user: user{Name: "eve"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -108,7 +108,7 @@ func (h *Hub) sessionUser(w http.ResponseWriter, r *http.Request) (*user, error)
 
 // sessionCookie is the cookie of a request, "" if there is none. Whatever it is, one may log in and out.
 func sessionCookie(r *http.Request) string {
-	if isPath(r, "/_session") && r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && routed(r) == "/_session" {
 		return ""
 	}
 	for _, c := range r.CookiesNamed(cookieName) {
@@ -228,7 +228,7 @@ func (h *Hub) passwordLogin(r *http.Request) (u *user, salt string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if u, err = h.accounts.login(r.Context(), clientKey(r), name, password); err != nil {
+	if u, err = h.accounts.login(r.Context(), sourceOf(r), name, password); err != nil {
 		return nil, "", err
 	}
 	acc, err := h.accounts.find(r.Context(), name) // again: the log-in may have changed the salt

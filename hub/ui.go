@@ -37,7 +37,7 @@ func (h *Hub) paged(next http.Handler) http.Handler {
 			w.Header().Set("Allow", "GET,HEAD")
 			couchhttp.WriteError(w, &couch.Error{Status: 405, Code: "method_not_allowed", Reason: "Only GET,HEAD allowed"})
 		case name == "config.json":
-			h.pageConfig(w)
+			h.pageConfig(w, r)
 		case under:
 			web.Serve(w, r, name)
 		case goes:
@@ -68,7 +68,7 @@ func (h *Hub) pageFor(r *http.Request) (to string, ok bool) {
 }
 
 // pageConfig tells the page which hub this is.
-func (h *Hub) pageConfig(w http.ResponseWriter) {
+func (h *Hub) pageConfig(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	writeValue(w, struct {
@@ -76,5 +76,6 @@ func (h *Hub) pageConfig(w http.ResponseWriter) {
 		Release string   `json:"release"`
 		Open    bool     `json:"open"` // there are no accounts: everybody may do everything
 		SignUp  bool     `json:"signUp"`
-	}{slices.Sorted(maps.Keys(h.service.hubs)), h.c.Release, h.open(), h.c.SignUp})
+		Proxy   bool     `json:"undeclaredProxy,omitempty"` // this request came through one, see --trusted-proxy
+	}{slices.Sorted(maps.Keys(h.service.hubs)), h.c.Release, h.open(), h.c.SignUp, proxied(r)})
 }

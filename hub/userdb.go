@@ -108,9 +108,15 @@ func (h *Hub) followUsers(ctx context.Context) error {
 		return nil
 	})
 	for _, name := range names {
-		if len(name) <= maxUserName {
-			err = errors.Join(err, followUser(ctx, h.c.Store, name, true))
+		if len(name) > maxUserName {
+			continue
 		}
+		made := followUser(ctx, h.c.Store, name, true)
+		if tooManyDatabases(made) { // no reason to answer nobody at all
+			h.c.Logger.Warn("a user has no database, see --limit-databases", "name", name)
+			continue
+		}
+		err = errors.Join(err, made)
 	}
 	return err
 }

@@ -29,7 +29,13 @@ func (d *usersDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Write
 	var at []int
 	for i, doc := range docs {
 		results[i] = couch.WriteResult{ID: doc.ID, Rev: doc.Rev}
-		checked, err := d.check(ctx, doc)
+		checked, isNew, err := d.check(ctx, doc)
+		if err == nil && isNew && d.h.c.UserDatabases {
+			var release func()
+			if release, err = promise(ctx, d.h.c.Store, userDatabase(strings.TrimPrefix(doc.ID, userPrefix))); err == nil {
+				defer release()
+			}
+		}
 		if err != nil {
 			if results[i].Err = couch.AsError(err); couch.RetryAfter(err) > 0 && len(docs) == 1 {
 				return nil, err // with Retry-After
@@ -57,32 +63,37 @@ func (d *usersDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Write
 	return results, nil
 }
 
-// check returns the document as it is to be written.
-func (d *usersDB) check(ctx context.Context, doc *couch.Doc) (*couch.Doc, error) {
+// check returns the document as it is to be written, and whether it makes an account.
+func (d *usersDB) check(ctx context.Context, doc *couch.Doc) (checked *couch.Doc, isNew bool, err error) {
 	if strings.HasPrefix(doc.ID, "_") { // a design document, which is for administrators
-		return doc, nil
+		return doc, false, nil
 	}
 	l := loginOf(ctx)
 	if !l.admin() && l.Name != "" && doc.ID != userPrefix+l.Name {
-		return nil, couch.NotFound("missing")
+		return nil, false, couch.NotFound("missing")
 	}
 	old, err := d.current(ctx, doc.ID)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	m, err := parseMembers(doc.Body)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := checkUser(&l.user, doc, m, old); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if !l.admin() && old == nil && !doc.Deleted {
+	if err := checkHash(m, old); err != nil && !doc.Deleted {
+		return nil, false, err
+	}
+	isNew = old == nil && !doc.Deleted
+	if !l.admin() && isNew {
 		if err := d.h.checkSignUp(ctx, doc.ID); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return d.h.accounts.withHash(ctx, doc, m)
+	checked, err = d.h.accounts.withHash(ctx, doc, m)
+	return checked, isNew, err
 }
 
 // current is what a user document says now, nil if there is none.
@@ -111,9 +122,12 @@ func (a *accounts) withHash(ctx context.Context, doc *couch.Doc, m members) (*co
 	if !ok {
 		return nil, couch.Forbidden("Password value of '" + string(v) + "' is invalid.")
 	}
+	if len(password) > maxPassword {
+		return nil, couch.Forbidden("The password is too long.")
+	}
 	var hash passwordHash
 	var failed error
-	if err := a.hasher.do(ctx, loginOf(ctx).from, func() { hash, failed = hashPassword(password) }); err != nil {
+	if err := a.hasher.do(ctx, a.writing(loginOf(ctx)), func() { hash, failed = hashPassword(password) }); err != nil {
 		return nil, err
 	}
 	if failed != nil {
@@ -122,6 +136,28 @@ func (a *accounts) withHash(ctx context.Context, doc *couch.Doc, m members) (*co
 	out := *doc
 	out.Body = setHash(m, hash).object()
 	return &out, nil
+}
+
+// writing is the ticket for a password that somebody writes.
+func (a *accounts) writing(l *login) ticket {
+	t := ticket{forOthers, l.from, l.Name, 1}
+	if l.admin() {
+		t.lane = forOperators
+	}
+	return t
+}
+
+// checkHash refuses a hash that could not be verified here, or only at too high a
+// cost, unless it is that of the document before.
+func checkHash(m, old members) error {
+	if m.get("password").Kind() == '"' { // it is about to be replaced
+		return nil
+	}
+	hash := hashOf(m)
+	if old != nil && hash == hashOf(old) {
+		return nil
+	}
+	return hash.check()
 }
 
 // checkUser is the validation of _design/_auth in CouchDB's _users, in its words.

@@ -13,8 +13,8 @@ import (
 // Users administers the accounts of a store from outside of a hub, under the
 // rules of _users. A hub that runs on the store notices within a second.
 type Users struct {
-	Store     couch.Store
-	Databases bool // see [Config.UserDatabases]
+	Store     couch.Store // see [LimitDatabases]
+	Databases bool        // see [Config.UserDatabases]
 }
 
 // UserInfo is what List tells of an account.
@@ -113,6 +113,14 @@ func (u Users) put(ctx context.Context, doc *couch.Doc) error {
 	if err := ensureUsers(ctx, u.Store); err != nil {
 		return err
 	}
+	name := strings.TrimPrefix(doc.ID, userPrefix)
+	if u.Databases && !doc.Deleted && doc.Rev.IsZero() {
+		release, err := promise(ctx, u.Store, userDatabase(name))
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	db, err := u.Store.Open(ctx, usersDatabase)
 	if err != nil {
 		return err
@@ -123,12 +131,12 @@ func (u Users) put(ctx context.Context, doc *couch.Doc) error {
 	}
 	if len(res) > 0 && res[0].Err != nil {
 		if errors.Is(res[0].Err, couch.ErrConflict) {
-			return fmt.Errorf("user %q exists, or has just been changed: %w", strings.TrimPrefix(doc.ID, userPrefix), res[0].Err)
+			return fmt.Errorf("user %q exists, or has just been changed: %w", name, res[0].Err)
 		}
 		return res[0].Err
 	}
 	if !u.Databases {
 		return nil
 	}
-	return followUser(ctx, u.Store, strings.TrimPrefix(doc.ID, userPrefix), !doc.Deleted)
+	return followUser(ctx, u.Store, name, !doc.Deleted)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -251,6 +252,7 @@ func TestUserDatabases(t *testing.T) {
 // TestLockout: after five failures from an address even the right password is refused for a while.
 func TestLockout(t *testing.T) {
 	s := startWithUsers(t, Config{})
+	s.stopClock()
 	for i := range 6 {
 		a := s.do("GET", "/_session", "", "Authorization: "+basicOf("bob", "wrong"))
 		if want := map[bool]int{true: 401, false: 403}[i < 5]; a.StatusCode != want {
@@ -270,42 +272,52 @@ func TestLockoutTime(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	l := newLockout()
 	l.now = func() time.Time { return now }
-	here, there := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	here, there := source{addr: netip.MustParseAddr("192.0.2.1")}, source{addr: netip.MustParseAddr("192.0.2.2")}
 	for range lockThreshold {
-		if err := l.begin(here, "bob"); err != nil {
+		if err := l.begin(here, "bob", false); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := l.check(here, "bob"); couch.RetryAfter(err) != lockTime {
-		t.Errorf("%v", err)
+	for _, want := range []time.Duration{5, 10, 20, 40, 60, 60, 60} { // longer from time to time, never long
+		if got := couch.RetryAfter(l.check(here, "bob", false)); got != want*time.Second {
+			t.Errorf("after a failure the wait is %v, want %v s", got, want)
+		}
+		if err := errors.Join(l.check(there, "bob", false), l.check(here, "alice", false)); err != nil {
+			t.Error(err)
+		}
+		now = now.Add(want * time.Second)
+		if err := l.begin(here, "bob", false); err != nil {
+			t.Errorf("for ever: %v", err)
+		}
 	}
-	if err := errors.Join(l.check(there, "bob"), l.check(here, "alice")); err != nil {
-		t.Error(err)
-	}
-	now = now.Add(lockTime)
-	if err := l.begin(here, "bob"); err != nil {
-		t.Errorf("for ever: %v", err)
-	}
+	here = source{addr: netip.MustParseAddr("192.0.2.3")}
 	l.right(here, "bob")
 	for i := range lockThresholdAddress {
-		if err := l.begin(here, fmt.Sprint("user", i)); err != nil {
+		if err := l.begin(here, fmt.Sprint("user", i), false); err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
 	}
-	if err := l.check(here, "alice"); !errors.Is(err, &couch.Error{Status: 429}) || couch.RetryAfter(err) == 0 {
+	if err := l.check(here, "alice", false); !errors.Is(err, &couch.Error{Status: 429}) || couch.RetryAfter(err) != lockAddress {
 		t.Errorf("an address that tries all names: %v", err)
 	}
-	for i := range 2 * maxLocks {
-		_ = l.begin(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "x")
+	if err := errors.Join(l.check(here, "bob", false), l.check(here, "root", true)); err != nil {
+		t.Errorf("a name that is known there, an administrator's: %v", err)
 	}
-	if len(l.m) > maxLocks+1 {
-		t.Errorf("%d are remembered", len(l.m))
+	for i := range 2 * maxLocks {
+		from := source{addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
+		_ = l.begin(from, "x", false)
+		l.right(from, "x")
+		_ = l.begin(from, "x", false)
+	}
+	if len(l.m) > maxLocks+1 || len(l.known) > maxLocks+1 {
+		t.Errorf("%d failures and %d log-ins are remembered", len(l.m), len(l.known))
 	}
 }
 
 // TestManyLoginsAtOnce: right passwords that come together are not taken for guesses, wrong ones are.
 func TestManyLoginsAtOnce(t *testing.T) {
 	s := startWithUsers(t, Config{})
+	s.stopClock()
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -364,11 +376,11 @@ func TestHashingDelaysNobody(t *testing.T) {
 	cookie := s.do("POST", "/_session", `{"name":"bob","password":"pw-bob"}`, asJSON).Cookies()[0]
 	s.do("GET", "/public/doc", "", as("alice")) // her password is remembered from here on
 	h := s.hub.accounts.hasher
-	if n := cap(h.slots); n > max(1, runtime.GOMAXPROCS(0)/2) {
-		t.Errorf("%d passwords are hashed at a time", n)
+	if h.places > max(1, runtime.GOMAXPROCS(0)/2) {
+		t.Errorf("%d passwords are hashed at a time", h.places)
 	}
-	for range cap(h.slots) { // as if that many hashes never ended
-		h.slots <- struct{}{}
+	for range h.places { // as if that many hashes never ended
+		h.enter(ticket{})
 	}
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -378,7 +390,7 @@ func TestHashingDelaysNobody(t *testing.T) {
 			}
 		})
 	}
-	s.eventually("four passwords wait", func() bool { return h.waiting() == 4 })
+	s.eventually("four passwords wait", func() bool { return int(h.busy()) == h.places+4 })
 	for range 10 {
 		for _, who := range []string{as("alice"), "Cookie: " + cookie.Name + "=" + cookie.Value, as("")} {
 			if a := s.do("GET", "/public/doc", "", who); a.StatusCode != 200 {
@@ -386,8 +398,8 @@ func TestHashingDelaysNobody(t *testing.T) {
 			}
 		}
 	}
-	for range cap(h.slots) {
-		<-h.slots
+	for range h.places {
+		h.leave()
 	}
 	wg.Wait()
 }
@@ -452,7 +464,7 @@ func TestBehindAProxy(t *testing.T) {
 		{"127.0.0.1/32", "", "", "127.0.0.1", false},
 		{"10.0.0.0/8", "203.0.113.9", "https", "127.0.0.1", false},
 	} {
-		h := &Hub{c: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}}}
+		h := &Hub{c: Config{Logger: slog.New(slog.DiscardHandler), TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}}}
 		var got string
 		var secure bool
 		next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, secure = clientKey(r).String(), r.TLS != nil })
@@ -478,7 +490,7 @@ func TestNamesAreNotToldByTime(t *testing.T) {
 	s.replicated("/_users/org.couchdb.user:cheap", `{"_rev":"1-abc","name":"cheap","type":"user","roles":[],`+hashes["simple"]+`}`)
 	a.dummy.PRF = "told" // so that deriving with it fails, and can be seen
 	for name, derived := range map[string]bool{"nobody": true, "bob": false, "cheap": true} {
-		_, err := a.login(t.Context(), netip.Addr{}, name, "wrong")
+		_, err := a.login(t.Context(), source{}, name, "wrong")
 		if seen := err != nil && strings.Contains(err.Error(), "told"); seen != derived {
 			t.Errorf("%s: %v", name, err)
 		}

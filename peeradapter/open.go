@@ -67,7 +67,7 @@ func Open(ctx context.Context, address string, o WireOptions) (*Remote, error) {
 	}
 	if err != nil {
 		_ = r.Close()
-		return nil, fmt.Errorf("open %s: %w", r.url.Redacted(), err)
+		return nil, fmt.Errorf("open %s://%s: %w", r.url.Scheme, r.url.Host, err)
 	}
 	return r, nil
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/loveseat-db/loveseat/internal/cli"
 )
 
 // version is set when a release is built.
@@ -43,16 +45,17 @@ type usageError struct{ error }
 
 // Run serves until ctx ends and returns the exit status: 0 stopped, 1 failed, 2 wrong usage.
 func (m *Main) Run(ctx context.Context) int {
+	m.Stderr, m.Stdout = cli.NewWriter(m.Stderr), cli.NewWriter(m.Stdout)
 	err := m.command().ExecuteContext(ctx)
 	var usage usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintf(m.Stderr, "hubserver: %v\nTry 'hubserver --help'.\n", err)
+		_, _ = fmt.Fprintf(m.Stderr, "hubserver: %s\nTry 'hubserver --help'.\n", cli.Lines(err.Error()))
 		return 2
 	}
-	_, _ = fmt.Fprintf(m.Stderr, "hubserver: %v\n", err)
+	_, _ = fmt.Fprintf(m.Stderr, "hubserver: %s\n", cli.Lines(err.Error()))
 	return 1
 }
 
@@ -81,7 +84,7 @@ read it from a command line.`,
 	root.SetArgs(m.Args)
 	root.SetOut(m.Stdout)
 	root.SetErr(m.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{cli.FlagError(err)} })
 	m.f.register(root.PersistentFlags())
 	root.AddCommand(m.configCommand(), m.userCommand(), m.backupCommand(), m.restoreCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -90,7 +93,7 @@ read it from a command line.`,
 
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("unknown argument %q", args[0])}
+		return usageError{fmt.Errorf("unknown argument %q", cli.Public(args[0]))}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/loveseat-db/loveseat/hub"
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
 	"github.com/loveseat-db/loveseat/peeradapter/turnserver"
@@ -198,13 +200,13 @@ func (m *Main) openServed(ctx context.Context) (*served, error) {
 		}
 		return &served{store, store.UUID(), store.Close}, nil
 	}
-	u, err := url.Parse(m.f.service.couchdb)
+	u, err := cli.ParseURL(m.f.service.couchdb)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, usageError{fmt.Errorf("--couchdb: want a URL like http://NAME:PASSWORD@127.0.0.1:5984")} // not the value: it may hold a password
+		return nil, usageError{errors.New("--couchdb: want a URL like http://NAME:PASSWORD@127.0.0.1:5984, in NAME and PASSWORD / as %2F, ? as %3F, # as %23, @ as %40, : as %3A and % as %25")} // not the value: it may hold a password
 	}
 	uuid, err := couchUUID(ctx, u)
 	if err != nil {
-		return nil, fmt.Errorf("the CouchDB server %s does not answer: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("the CouchDB server %s does not answer: %w", cli.Public(m.f.service.couchdb), err)
 	}
 	client := couchhttp.NewClient(u, nil, couchhttp.ClientOptions{})
 	return &served{client, uuid, client.Close}, nil
@@ -212,8 +214,8 @@ func (m *Main) openServed(ctx context.Context) (*served, error) {
 
 // place says where the databases are: the CouchDB server, without its password, or the directory.
 func (f *serviceFlags) place(dir string) string {
-	if u, err := url.Parse(f.couchdb); err == nil && f.couchdb != "" {
-		return u.Redacted()
+	if f.couchdb != "" {
+		return cli.Public(f.couchdb)
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		return abs

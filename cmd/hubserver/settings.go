@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/loveseat-db/loveseat/internal/cli"
 )
 
 // Where a setting comes from, most to least important.
@@ -160,10 +161,10 @@ func redacted(f *pflag.Flag, v string) string {
 		}
 		return before + mark[0] + "…"
 	}
-	if u, err := url.Parse(v); err == nil && u.User != nil {
-		return u.Redacted()
+	if _, rest, ok := strings.Cut(v, "://"); !ok || !strings.Contains(rest, "@") {
+		return v
 	}
-	return v
+	return cli.Public(v)
 }
 
 // quoted writes a basic string of TOML.

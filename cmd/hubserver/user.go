@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/loveseat-db/loveseat/hub"
+	"github.com/loveseat-db/loveseat/internal/cli"
 )
 
 // userCommand is 'hubserver user …', which works on the databases themselves,
@@ -75,7 +76,7 @@ func (m *Main) withUsers(cmd *cobra.Command, do func(context.Context, hub.Users)
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	return do(cmd.Context(), hub.Users{Store: store.Store, Databases: m.f.userDatabases})
+	return do(cmd.Context(), hub.Users{Store: hub.LimitDatabases(store.Store, m.f.service.quotas.Databases), Databases: m.f.userDatabases})
 }
 
 // listUsers prints a line for each user, with --json as JSON.
@@ -85,7 +86,10 @@ func (m *Main) listUsers(ctx context.Context, u hub.Users) error {
 		return err
 	}
 	for _, one := range users {
-		line := strings.Join(append([]string{one.Name}, one.Roles...), "\t")
+		line := cli.Text(one.Name)
+		for _, role := range one.Roles {
+			line += "\t" + cli.Text(role)
+		}
 		if m.f.json {
 			b, err := json.Marshal(one)
 			if err != nil {

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
-	"unicode"
 
 	"golang.org/x/term"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -73,16 +74,16 @@ func (a *asker) approve(ctx context.Context, i share.RemoteInfo, code string) (s
 
 func (a *asker) ask(i share.RemoteInfo, code string) {
 	fields := map[string]any{"share": i.Share, "name": i.Name, "peer": i.Peer, "route": i.Route, "code": code}
-	says := ""
+	says, itself := "", "" // what a stranger wrote stands quoted, or on a line of its own that ends nothing
 	if i.User != "" {
 		fields["user"] = i.User
-		says = " of the hub's user " + shown(i.User)
+		says = " of the hub's user " + strconv.Quote(cli.Name(i.User))
 	}
 	if i.Info != nil {
 		fields["info"] = i.Info
-		says += ", which says of itself " + shown(string(i.Info)) + ","
+		itself = "\n    It says of itself: " + cli.Text(string(i.Info))
 	}
-	a.r.Event("asks", fields, fmt.Sprintf("Peer %s%s asks to open %q (verification code %s). Let it in? yes (once), always, no:", i.Peer, says, i.Name, code))
+	a.r.Event("asks", fields, fmt.Sprintf("Peer %s%s asks to open %q (verification code %s).%s\nLet it in? yes (once), always, no:", i.Peer, says, cli.Name(i.Name), code, itself))
 }
 
 // readAnswer reads what a person types; ok is false if that is no answer.
@@ -116,19 +117,4 @@ func readJSONAnswer(line, peer string) (answer share.Approval, err error, ok boo
 		return share.Refuse, err, true
 	}
 	return share.Refuse, nil, false
-}
-
-// shown makes a stranger's text fit for a terminal: one line of printable characters, not too long.
-func shown(s string) string {
-	const most = 200
-	runes := []rune(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s))
-	if len(runes) > most {
-		return string(runes[:most]) + "..."
-	}
-	return string(runes)
 }

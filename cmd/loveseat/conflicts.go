@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/replicate"
 )
 
@@ -41,7 +41,7 @@ func (m *Main) runConflicts(ctx context.Context, arg string, asJSON bool) error 
 		for i, leaf := range c.Leaves {
 			revs[i] = leaf.Rev.String()
 		}
-		r.Event("conflict", map[string]any{"id": c.ID, "revs": revs}, fmt.Sprintf("%s: %s", c.ID, strings.Join(revs, ", ")))
+		r.Event("conflict", map[string]any{"id": c.ID, "revs": revs}, cli.Sprintf("%s: %s", cli.Name(c.ID), strings.Join(revs, ", ")))
 		return nil
 	})
 }

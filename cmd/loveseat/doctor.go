@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -55,10 +56,10 @@ var checkTime, answerTime = 20 * time.Second, 20 * time.Second
 func (m *Main) runDoctor(ctx context.Context, args []string, store, origin string, asJSON bool) error {
 	hub, ref := args[0], args[1]
 	if !isURL(hub) {
-		return usageError{fmt.Errorf("%.100q is not the URL of a hub database, such as http://127.0.0.1:5984/hub", redact(hub))}
+		return usageError{fmt.Errorf("%.100q is not the URL of a hub database, such as http://127.0.0.1:5984/hub", cli.Public(hub))}
 	}
 	if u, err := url.Parse(origin); origin != "" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
-		return usageError{fmt.Errorf("--origin %.100q: want scheme and host, like https://example.org", origin)}
+		return usageError{fmt.Errorf("--origin %.100q: want scheme and host, like https://example.org", cli.Public(origin))}
 	}
 	identity, err := m.identityDir()
 	if err != nil {
@@ -89,11 +90,8 @@ func doctorURL(hub string) (*url.URL, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	u, err := url.Parse(hub)
-	if err != nil {
-		return nil, "", usageError{fmt.Errorf("%.100q is no URL", redact(hub))}
-	}
-	return u, name, nil
+	u, err := cli.ParseURL(hub)
+	return u, name, err
 }
 
 // The results of a check.
@@ -109,7 +107,7 @@ func (d *doctor) tell(check, status, found, advice string) {
 		d.failed++
 	}
 	fields := map[string]any{"check": check, "status": status, "found": found}
-	line := fmt.Sprintf("%-8s %-9s %s", status, check, found)
+	line := cli.Sprintf("%-8s %-9s %s", status, check, found)
 	if advice != "" {
 		fields["advice"] = advice
 		line += "\n" + fmt.Sprintf("%18s %s", "", advice)

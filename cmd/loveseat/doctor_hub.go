@@ -63,7 +63,20 @@ func (d *doctor) dial(ctx context.Context, host, port string) bool {
 func (d *doctor) server(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	return d.welcome(ctx) && d.auth(ctx) && d.database(ctx)
+	if !d.welcome(ctx) {
+		return false
+	}
+	d.proxy(ctx)
+	return d.auth(ctx) && d.database(ctx)
+}
+
+// proxy says whether the hub takes a reverse proxy in front of it for its only client. Other servers do not tell.
+func (d *doctor) proxy(ctx context.Context) {
+	var config struct{ UndeclaredProxy bool }
+	if _, err := d.get(ctx, "_utils/config.json", &config); err == nil && config.UndeclaredProxy {
+		d.warn("proxy", "Start the hub with --trusted-proxy ADDRESS, the proxy's, so that it tells clients apart: quotas and failed log-ins are counted by address.",
+			"the hub is behind a proxy that it has not been told of")
+	}
 }
 
 func (d *doctor) welcome(ctx context.Context) bool {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/go-kivik/kivik/v4"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/peeradapter"
@@ -26,8 +26,8 @@ import (
 func splitPath(path string) (dir, name string, err error) {
 	clean := filepath.Clean(path)
 	dir, name = filepath.Dir(clean), filepath.Base(clean)
-	if path == "" || strings.HasSuffix(path, "/") || name == "." || name == ".." || strings.Contains(path, "://") {
-		return "", "", usageError{fmt.Errorf("%q names no local database: give STORE/NAME, such as ./data/notes", redact(path))}
+	if path == "" || strings.HasSuffix(path, "/") || name == "." || name == ".." || cli.Hides(path) {
+		return "", "", usageError{fmt.Errorf("%q names no local database: give STORE/NAME, such as ./data/notes", cli.Public(path))}
 	}
 	return dir, name, nil
 }
@@ -103,7 +103,7 @@ func label(arg string) string {
 		return link.String()
 	}
 	if isURL(arg) {
-		return redact(arg)
+		return cli.Public(arg)
 	}
 	return arg
 }
@@ -133,7 +133,7 @@ func openURL(ctx context.Context, arg string, create bool) (*end, error) {
 	}
 	if err != nil {
 		_ = e.Close()
-		return nil, fmt.Errorf("%s: %w", redact(arg), advise(err))
+		return nil, fmt.Errorf("%s: %w", cli.Public(arg), advise(err))
 	}
 	return e, nil
 }
@@ -151,20 +151,14 @@ func advise(err error) error {
 
 // splitURL takes the database's name off its URL.
 func splitURL(arg string) (server, name string, err error) {
-	if server, name, err = peeradapter.SplitHub(arg); err != nil {
-		err = usageError{fmt.Errorf("%s names no database: give its URL, such as http://127.0.0.1:5984/hub", redact(arg))}
+	u, err := cli.ParseURL(arg)
+	if err != nil {
+		return "", "", usageError{err}
+	}
+	if server, name, err = peeradapter.SplitHub(u.String()); err != nil {
+		err = usageError{fmt.Errorf("%s names no database: give its URL, such as http://127.0.0.1:5984/hub", cli.Public(arg))}
 	}
 	return server, name, err
-}
-
-// redact hides the password in a URL, and the secret of an address or an invite.
-func redact(arg string) string {
-	arg, _, _ = strings.Cut(arg, "#")
-	u, err := url.Parse(arg)
-	if err != nil {
-		return arg[strings.LastIndexByte(arg, '@')+1:]
-	}
-	return u.Redacted()
 }
 
 // openShareEnd opens a share by its link.

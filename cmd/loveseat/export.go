@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -34,7 +36,7 @@ func (m *Main) runExport(ctx context.Context, path string, full bool) error {
 		return err
 	}
 	defer store.Close()
-	w := bufio.NewWriterSize(m.Stdout, 1<<16)
+	w := bufio.NewWriterSize(m.documents(), 1<<16)
 	if full {
 		err = exportLeaves(ctx, w, db)
 	} else {
@@ -46,6 +48,14 @@ func (m *Main) runExport(ctx context.Context, path string, full bool) error {
 		return err
 	}
 	return w.Flush()
+}
+
+// documents is where documents are printed: as they are, but for people.
+func (m *Main) documents() io.Writer {
+	if f, ok := m.raw.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return m.Stdout
 }
 
 // exportLeaves walks the changes feed, so that deleted documents come too.

@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
+
+	"github.com/loveseat-db/loveseat/internal/cli"
 )
 
 // identityDir is where the device key of a command is kept: as --identity or
@@ -33,8 +34,8 @@ func (m *Main) identityDir(paths ...string) (string, error) {
 // LOVESEAT_HUB has them for the same server: links never carry credentials, and
 // a stranger's link must not be given those of another hub.
 func (m *Main) withCredentials(hub string) string {
-	u, err := url.Parse(hub)
-	known, knownErr := url.Parse(m.Getenv("LOVESEAT_HUB"))
+	u, err := cli.ParseURL(hub)
+	known, knownErr := cli.ParseURL(m.Getenv("LOVESEAT_HUB"))
 	if err != nil || knownErr != nil || u.User != nil || u.Scheme != known.Scheme || u.Host != known.Host {
 		return hub
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -44,18 +45,18 @@ func (m *Main) runJoin(ctx context.Context, hub, path, topic string, o share.Poo
 		return err
 	}
 	r.Event("joined", map[string]any{"topic": topic, "share": pool.Share().ID(), "peer": peer.ID()},
-		fmt.Sprintf("%s replicates with all who join %q, until Ctrl-C. Others do so with\n\n  loveseat join %s ./data/%s %s\n",
-			path, topic, redact(hub), local.db.Name(), topic))
+		fmt.Sprintf("%s replicates with all who join %q, until Ctrl-C. Others do so with\n\n  loveseat join %s %s %s\n%s",
+			label(path), topic, m.hubWord(hub), shellWord("./data/"+cli.Text(local.db.Name())), shellWord(topic), m.hubHint(hub)))
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
 		for e := range pool.Errors() {
-			r.Warn("error", map[string]any{"share": e.Share, "peer": e.Peer, "error": e.Err.Error()}, e.Error())
+			r.Warn("error", map[string]any{"share": e.Share, "peer": e.Peer, "error": e.Err.Error()}, cli.Text(e.Error()))
 		}
 	}()
 	showPool(r, pool.Updates(ctx))
 	if err := pool.Close(); err != nil { // Ctrl-C is how it ends, whether or not the hub is there
-		r.Warn("error", map[string]any{"share": pool.Share().ID(), "peer": peer.ID(), "error": err.Error()}, fmt.Sprintf("others will miss this peer only after a while: %v", err))
+		r.Warn("error", map[string]any{"share": pool.Share().ID(), "peer": peer.ID(), "error": err.Error()}, cli.Sprintf("others will miss this peer only after a while: %v", err))
 	}
 	<-told
 	return nil
@@ -66,7 +67,7 @@ func showPool(r *reporter, updates func(func([]share.PoolPeer) bool)) {
 	was := map[string]share.PoolPeer{}
 	say := func(p share.PoolPeer, state string) {
 		r.Event(state, map[string]any{"share": p.Share.ID, "name": p.Share.Name, "peer": p.Share.Peer, "route": p.Route},
-			fmt.Sprintf("%s (%s): %s", share.ShortID(p.Share.Peer), p.Share.Name, state))
+			cli.Sprintf("%s (%s): %s", share.ShortID(p.Share.Peer), cli.Name(p.Share.Name), state))
 	}
 	for peers := range updates {
 		now := make(map[string]share.PoolPeer, len(peers))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -53,13 +54,13 @@ func (m *Main) runLs(ctx context.Context, hub string, watch, asJSON bool) error 
 		return json.NewEncoder(m.Stdout).Encode(shares)
 	}
 	if len(shares) == 0 {
-		_, err := fmt.Fprintf(m.Stdout, "Nobody shares a database on %s. To share one:\n\n  loveseat share %s ./data/notes\n", redact(hub), redact(hub))
+		_, err := fmt.Fprintf(m.Stdout, "Nobody shares a database on %s. To share one:\n\n  loveseat share %s ./data/notes\n%s", cli.Public(hub), m.hubWord(hub), m.hubHint(hub))
 		return err
 	}
 	w := tabwriter.NewWriter(m.Stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "NAME\tDOCUMENTS\tACCESS\tPEER\tID")
 	for _, s := range shares {
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", s.Name, s.DocCount, s.Access, share.ShortID(s.Peer), s.ID)
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", cli.Name(s.Name), s.DocCount, cli.Name(string(s.Access)), share.ShortID(s.Peer), cli.Name(s.ID))
 	}
 	return w.Flush()
 }
@@ -72,8 +73,8 @@ func (m *Main) watchShares(ctx context.Context, peer *share.Peer, asJSON bool) e
 		case e.Kind == share.Omitted:
 			r.Event(string(e.Kind), struct{}{}, "the hub has more shares than are listed; open the others by their ids")
 		case !e.Share.Own:
-			r.Event(string(e.Kind), e.Share, fmt.Sprintf("%-7s %s, %d documents, %s, peer %s, id %s",
-				e.Kind, e.Share.Name, e.Share.DocCount, e.Share.Access, share.ShortID(e.Share.Peer), e.Share.ID))
+			r.Event(string(e.Kind), e.Share, cli.Sprintf("%-7s %s, %d documents, %s, peer %s, id %s",
+				e.Kind, cli.Name(e.Share.Name), e.Share.DocCount, e.Share.Access, share.ShortID(e.Share.Peer), e.Share.ID))
 		}
 		return nil
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
 )
@@ -25,6 +26,7 @@ type Main struct {
 	Stderr io.Writer
 	Getenv func(string) string
 
+	tty, raw io.Writer          // Stderr and Stdout before what is written there was made harmless
 	identity string             // --identity
 	verbose  bool               // --verbose
 	opening  share.OpenOptions  // --invite, --device
@@ -44,6 +46,8 @@ func main() {
 // Run executes the command and returns the exit status: 0 done, 1 failed, 2 wrong usage,
 // 130 interrupted before it was done.
 func (m *Main) Run(ctx context.Context) int {
+	m.tty, m.raw = m.Stderr, m.Stdout
+	m.Stderr, m.Stdout = cli.NewWriter(m.Stderr), cli.NewWriter(m.Stdout)
 	root := m.command()
 	err := root.ExecuteContext(ctx)
 	var usage usageError
@@ -51,13 +55,13 @@ func (m *Main) Run(ctx context.Context) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintf(m.Stderr, "loveseat: %v\nTry 'loveseat help'.\n", err)
+		_, _ = fmt.Fprintf(m.Stderr, "loveseat: %s\nTry 'loveseat help'.\n", cli.Lines(err.Error()))
 		return 2
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		_, _ = fmt.Fprintln(m.Stderr, "loveseat: interrupted")
 		return 130
 	}
-	_, _ = fmt.Fprintf(m.Stderr, "loveseat: %v\n", err)
+	_, _ = fmt.Fprintf(m.Stderr, "loveseat: %s\n", cli.Lines(err.Error()))
 	return 1
 }
 
@@ -75,7 +79,7 @@ or replicates what peers share.
 		SilenceErrors: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", args[0])}
+				return usageError{fmt.Errorf("unknown command %q", cli.Public(args[0]))}
 			}
 			return nil
 		},
@@ -85,13 +89,32 @@ or replicates what peers share.
 	root.SetIn(m.Stdin)
 	root.SetOut(m.Stdout)
 	root.SetErr(m.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{cli.FlagError(err)} })
+	root.PersistentPreRunE = m.checkURLs
 	root.PersistentFlags().StringVar(&m.identity, "identity", "", "`directory` of the device key (default: the local database's store, or the user's configuration)")
 	root.PersistentFlags().BoolVar(&m.verbose, "verbose", false, "log what happens to standard error")
 	root.AddCommand(m.importCommand(), m.exportCommand(), m.shareCommand(), m.lsCommand(), m.withAddress(m.openCommand()), m.syncCommand(), m.joinCommand(), m.verifyCommand(), m.conflictsCommand(), m.idCommand(), m.doctorCommand(), m.revokeCommand(), m.authorsCommand())
 	networkFlags(root, &m.network)
 	m.openingFlags(root)
 	return root
+}
+
+// checkURLs refuses URLs whose password cannot be told from their host, before anything is done with them.
+func (m *Main) checkURLs(cmd *cobra.Command, args []string) error {
+	if cmd.Name() == "authors" { // a document's id may be anything
+		args = args[:1]
+	}
+	for _, arg := range args {
+		if err := cli.Check(arg); err != nil {
+			return usageError{err}
+		}
+	}
+	if hub := m.Getenv("LOVESEAT_HUB"); hub != "" {
+		if _, err := cli.ParseURL(hub); err != nil {
+			return usageError{fmt.Errorf("LOVESEAT_HUB: %w", err)}
+		}
+	}
+	return nil
 }
 
 // usageError is a mistake in the command's words.

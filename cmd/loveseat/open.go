@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/couchhttp"
 	"github.com/loveseat-db/loveseat/share"
@@ -73,8 +74,8 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 	return serveOpened(ctx, remote, i.DB, listen, func(address string) {
 		code := peer.VerificationCode(i.Peer)
 		r.Event("open", map[string]any{"url": address, "share": i.ID, "name": i.Name, "peer": i.Peer, "route": remote.Route(), "code": code},
-			fmt.Sprintf("%q of peer %s is open until Ctrl-C (route %s; verification code %s). Try\n\n  curl %s\n  curl '%s/_all_docs?limit=5'\n",
-				i.Name, share.ShortID(i.Peer), remote.Route(), code, address, address))
+			cli.Sprintf("%q of peer %s is open until Ctrl-C (route %s; verification code %s). Try\n\n",
+				cli.Name(i.Name), share.ShortID(i.Peer), remote.Route(), code)+tryCurl(address))
 	})
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
+
+	"github.com/loveseat-db/loveseat/internal/cli"
 )
 
 // plainEvery is how often long work says where it is when there is no terminal.
@@ -40,7 +42,7 @@ type reporter struct {
 
 func (m *Main) reporter(asJSON bool) *reporter {
 	r := &reporter{out: m.Stdout, err: m.Stderr, json: asJSON, start: time.Now()}
-	if f, ok := m.Stderr.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
+	if f, ok := m.tty.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
 		r.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(50), mpb.WithRefreshRate(150*time.Millisecond))
 	}
 	return r
@@ -144,7 +146,7 @@ func (r *reporter) left() string {
 
 func (r *reporter) say(w io.Writer, sentence string) {
 	if r.bars != nil {
-		w = r.bars // above the bar
+		w = cli.NewWriter(r.bars) // above the bar
 	}
 	_, _ = fmt.Fprintln(w, sentence)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/share"
 )
@@ -74,7 +75,7 @@ func (m *Main) runRevoke(ctx context.Context, hub, ref, who, reason string, asJS
 		r.Event("ended", map[string]any{"share": ref}, "The share has ended.")
 		return nil
 	}
-	r.Event("revoked", map[string]any{"share": ref, "peer": who}, fmt.Sprintf("%s has no access any more.", who))
+	r.Event("revoked", map[string]any{"share": ref, "peer": who}, cli.Sprintf("%s has no access any more.", who))
 	return nil
 }
 
@@ -120,7 +121,7 @@ func (m *Main) runAuthors(ctx context.Context, path, doc string, asJSON bool) er
 		if who == "" {
 			who = "-"
 		}
-		r.Event("revision", map[string]any{"rev": a.Rev, "peer": a.Peer, "leaf": a.Leaf}, a.Rev+"  "+who)
+		r.Event("revision", map[string]any{"rev": a.Rev, "peer": a.Peer, "leaf": a.Leaf}, cli.Sprintf("%s  %s", a.Rev, who))
 	}
 	return nil
 }

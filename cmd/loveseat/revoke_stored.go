@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-kivik/kivik/v4"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/share"
@@ -49,7 +50,7 @@ func (a *absent) revoke(ctx context.Context, who, reason string) error {
 		return err
 	}
 	a.r.Event("revoked_stored", map[string]any{"share": a.ref, "db": db.Name(), "peer": peer},
-		fmt.Sprintf("No process answers for the share, so nobody was cut off now. %s has no access from when %s is shared again; if a 'loveseat share' that does not answer still runs, start it anew.",
+		cli.Sprintf("No process answers for the share, so nobody was cut off now. %s has no access from when %s is shared again; if a 'loveseat share' that does not answer still runs, start it anew.",
 			peer, db.Name()))
 	return nil
 }

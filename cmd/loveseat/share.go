@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/share"
 )
 
@@ -129,7 +130,7 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 		close(published)
 		return err
 	}
-	secret, err := showShared(ctx, r, s, hub, path, &o)
+	secret, err := m.showShared(ctx, r, s, hub, path, &o)
 	close(published)
 	if err != nil {
 		return err
@@ -147,10 +148,10 @@ func (m *Main) runShare(ctx context.Context, hub, path string, o shareOptions) e
 		return err
 	case err := <-ended:
 		if errors.Is(err, share.ErrExpired) || errors.Is(err, share.ErrRevoked) {
-			r.Event("ended", map[string]any{"reason": err.Error()}, fmt.Sprintf("%s is not shared any more: %v", path, err))
+			r.Event("ended", map[string]any{"reason": err.Error()}, cli.Sprintf("%s is not shared any more: %v", label(path), err))
 			return nil
 		}
-		return fmt.Errorf("%s is not shared any more: %w", path, err)
+		return fmt.Errorf("%s is not shared any more: %w", label(path), err)
 	}
 }
 
@@ -175,7 +176,7 @@ func background(ctx context.Context, fn func(context.Context) error) (result <-c
 
 // showShared makes the invite that is asked for, whose secret it returns, and tells how the
 // share is opened in the hub, if there is one.
-func showShared(ctx context.Context, r *reporter, s *share.Share, hub, path string, o *shareOptions) (secret string, err error) {
+func (m *Main) showShared(ctx context.Context, r *reporter, s *share.Share, hub, path string, o *shareOptions) (secret string, err error) {
 	fields := map[string]any{"id": s.ID(), "name": s.Name(), "link": s.Link(), "peer": s.Peer()}
 	link := s.Link()
 	if o.Invited {
@@ -190,8 +191,8 @@ func showShared(ctx context.Context, r *reporter, s *share.Share, hub, path stri
 		return secret, nil
 	}
 	r.Event("shared", fields,
-		fmt.Sprintf("%s is shared as %q by peer %s until %s. Others open it with\n\n  loveseat open %s '%s'\n  loveseat sync ./data/%s '%s'\n",
-			path, s.Name(), share.ShortID(s.Peer()), o.until(), redact(hub), shortest(o.Invited, s.ID(), link), s.DB(), link))
+		fmt.Sprintf("%s is shared as %q by peer %s until %s. Others open it with\n\n  loveseat open %s '%s'\n  loveseat sync %s '%s'\n%s",
+			label(path), s.Name(), share.ShortID(s.Peer()), o.until(), m.hubWord(hub), shortest(o.Invited, s.ID(), link), shellWord("./data/"+cli.Text(s.DB())), link, m.hubHint(hub)))
 	return secret, nil
 }
 
@@ -223,19 +224,19 @@ func showShareEvent(r *reporter, e share.ShareEvent, self *share.Peer) {
 	case share.Opened:
 		code := self.VerificationCode(e.Remote.Peer)
 		fields["code"] = code
-		r.Event("opened", fields, fmt.Sprintf("%s opened the share (%s; verification code %s)", who, e.Remote.Route, code))
+		r.Event("opened", fields, cli.Sprintf("%s opened the share (%s; verification code %s)", who, e.Remote.Route, code))
 	case share.Closed:
 		r.Event("closed", fields, fmt.Sprintf("%s closed the share", who))
 	case share.Refused:
 		fields["reason"] = e.Err.Error()
-		r.Event("refused", fields, fmt.Sprintf("%s was refused: %v", who, e.Err))
+		r.Event("refused", fields, cli.Sprintf("%s was refused: %v", who, e.Err))
 	case share.Revoked:
 		r.Event("revoked", fields, fmt.Sprintf("the access of %s was revoked", who))
 	case share.WriteRefused:
 		fields["writes"] = e.Writes
 		w := e.Writes[len(e.Writes)-1]
-		r.Event("write_refused", fields, fmt.Sprintf("%d writes of %s were refused, the last of %s: %s", len(e.Writes), who, shown(w.ID), shown(w.Reason)))
+		r.Event("write_refused", fields, cli.Sprintf("%d writes of %s were refused, the last of %s: %s", len(e.Writes), who, cli.Name(w.ID), w.Reason))
 	case share.Failed:
-		r.Warn("renewal_failed", map[string]any{"error": e.Err.Error()}, fmt.Sprintf("the hub cannot be told that the share is alive, trying again: %v", e.Err))
+		r.Warn("renewal_failed", map[string]any{"error": e.Err.Error()}, cli.Sprintf("the hub cannot be told that the share is alive, trying again: %v", e.Err))
 	}
 }

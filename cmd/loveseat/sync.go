@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/replicate"
 )
 
@@ -191,7 +192,7 @@ func (s *summary) sentence(a, b string) string {
 		}
 		t.WriteByte('\n')
 		for _, e := range d.r.Errors[:min(5, len(d.r.Errors))] {
-			_, _ = fmt.Fprintf(&t, "  %s: %s: %s\n", e.ID, e.Error, e.Reason)
+			t.WriteString(cli.Sprintf("  %s: %s: %s\n", cli.Name(e.ID), e.Error, e.Reason))
 		}
 	}
 	n := s.Pushed.DocsWritten + s.Pulled.DocsWritten

@@ -3,12 +3,12 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/replicate"
 )
 
@@ -84,7 +84,7 @@ func (s *syncProgress) details(left time.Duration) map[string]any {
 func (s *syncProgress) tell(p replicate.Progress) {
 	err := cmp.Or(p.Err, errors.New("no answer"))
 	s.r.Warn(string(p.State), map[string]any{"direction": p.Direction, "stage": p.Stage, "end": p.End, "error": err.Error(), "attempt": p.Attempt, "wait_seconds": p.Wait.Seconds()},
-		fmt.Sprintf("%s, %s at the %s: %v; trying again", cmp.Or(p.Direction, "sync"), p.Stage, p.End, err))
+		cli.Sprintf("%s, %s at the %s: %v; trying again", cmp.Or(p.Direction, "sync"), p.Stage, p.End, err))
 }
 
 // waiting says that the ends cannot be reached for now, once for the same reason.
@@ -95,5 +95,5 @@ func (s *syncProgress) waiting(err error, wait time.Duration) {
 		return
 	}
 	s.trouble = err.Error()
-	s.r.Warn("waiting", map[string]any{"error": s.trouble, "wait_seconds": wait.Seconds()}, fmt.Sprintf("waiting, and trying again until Ctrl-C: %v", err))
+	s.r.Warn("waiting", map[string]any{"error": s.trouble, "wait_seconds": wait.Seconds()}, cli.Sprintf("waiting, and trying again until Ctrl-C: %v", err))
 }

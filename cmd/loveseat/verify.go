@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/replicate"
 )
 
@@ -68,7 +69,7 @@ func (m *Main) runVerify(ctx context.Context, argA, argB string, o replicate.Ver
 	}
 	r.Close()
 	for _, d := range found.Diffs {
-		r.Event("difference", d, fmt.Sprintf("%s: %s", d.ID, strings.Join(nonEmpty(only("A", d.OnlyA), only("B", d.OnlyB)), "; ")))
+		r.Event("difference", d, cli.Sprintf("%s: %s", cli.Name(d.ID), strings.Join(nonEmpty(only("A", d.OnlyA), only("B", d.OnlyB)), "; ")))
 	}
 	sum := verified{found.A, found.B, len(found.Diffs), found.More, time.Since(start).Seconds()}
 	if found.Equal {

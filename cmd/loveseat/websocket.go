@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loveseat-db/loveseat/internal/cli"
 	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
@@ -112,8 +113,8 @@ func (m *Main) serveWebSocket(ctx context.Context, r *reporter, id *share.Identi
 	wire.OnListen = func(address string) {
 		address += invite
 		r.Event("serving", map[string]any{"url": address, "peer": id.ID(), "db": s.DB(), "id": s.ID()},
-			fmt.Sprintf("%s is served until %s to %s. Others open it with\n\n  loveseat open '%s'\n  loveseat sync ./data/%s '%s'\n",
-				path, o.until(), whom, address, s.DB(), address))
+			fmt.Sprintf("%s is served until %s to %s. Others open it with\n\n  loveseat open '%s'\n  loveseat sync %s '%s'\n",
+				label(path), o.until(), whom, address, shellWord("./data/"+cli.Text(s.DB())), address))
 	}
 	if err := peeradapter.ServeShare(ctx, "ws://"+o.websocket, wire, s); err != nil {
 		return fmt.Errorf("--websocket %s: %w", o.websocket, err)
@@ -163,7 +164,7 @@ func (m *Main) runOpenAddress(cmd *cobra.Command, address string) error {
 	db := remote.DB("").Name()
 	return serveOpened(cmd.Context(), openedAddress{remote}, db, listen, func(local string) {
 		r.Event("open", map[string]any{"url": local, "db": db, "peer": remote.Peer(), "route": remote.Route()},
-			fmt.Sprintf("%q is open until Ctrl-C (route %s). Try\n\n  curl %s\n  curl '%s/_all_docs?limit=5'\n", db, remote.Route(), local, local))
+			cli.Sprintf("%q is open until Ctrl-C (route %s). Try\n\n", cli.Name(db), remote.Route())+tryCurl(local))
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -20,47 +19,6 @@ type Stats struct {
 	Allocations atomic.Int64 // relays at the moment
 	Bytes       atomic.Int64 // relayed, both ways
 	Dropped     atomic.Int64 // packets beyond a user's bandwidth
-}
-
-// special are the ranges that no packet is relayed to unless Config.Targets
-// has them, besides those that netip knows: within or in front of other networks.
-var special = func() []netip.Prefix {
-	var out []netip.Prefix
-	for _, s := range []string{
-		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
-	} {
-		out = append(out, netip.MustParsePrefix(s))
-	}
-	return out
-}()
-
-// allowed decides where a user's packets may go and come from.
-func (s *Server) allowed(_ net.Addr, peer net.IP) bool {
-	a, ok := netip.AddrFromSlice(peer)
-	if !ok {
-		return false
-	}
-	a = a.Unmap()
-	for _, p := range s.c.Targets {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return public(a)
-}
-
-// public reports whether an address is one of the Internet's.
-func public(a netip.Addr) bool {
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	for _, p := range special {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
 }
 
 // users counts what users have.
@@ -152,6 +110,7 @@ func (r *relays) AllocatePacketConn(c turn.AllocateListenerConfig) (net.PacketCo
 	s.stats.Allocations.Add(1)
 	relay := &relay{PacketConn: conn, s: s, quota: q, user: c.UserID}
 	port := conn.LocalAddr().(*net.UDPAddr).Port
+	s.ports.set(uint16(port), true)
 	return relay, &net.UDPAddr{IP: s.c.PublicIP.AsSlice(), Port: port}, nil
 }
 
@@ -197,14 +156,14 @@ func (r *relay) pass(n int) bool {
 func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
 	for {
 		n, from, err := r.PacketConn.ReadFrom(p)
-		if err != nil || r.pass(n) {
+		if err != nil || r.s.reaches(from) && r.pass(n) {
 			return n, from, err
 		}
 	}
 }
 
 func (r *relay) WriteTo(p []byte, to net.Addr) (int, error) {
-	if !r.pass(len(p)) {
+	if !r.s.reaches(to) || !r.pass(len(p)) {
 		return len(p), nil
 	}
 	return r.PacketConn.WriteTo(p, to)
@@ -212,6 +171,7 @@ func (r *relay) WriteTo(p []byte, to net.Addr) (int, error) {
 
 func (r *relay) Close() error {
 	r.closed.Do(func() {
+		r.s.ports.set(uint16(r.LocalAddr().(*net.UDPAddr).Port), false)
 		r.s.users.release(r.user)
 		r.s.stats.Allocations.Add(-1)
 	})

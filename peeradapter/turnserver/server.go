@@ -46,6 +46,9 @@ type Server struct {
 	tcp   *listener
 	users users
 	stats Stats
+
+	ports      ports
+	interfaces interfaces
 }
 
 // Start begins to listen and to relay.
