@@ -32,7 +32,7 @@ func TestAttackLoopbackPort(t *testing.T) {
 		_, _ = io.WriteString(w, `{"secret":1}`)
 	}))}
 	defer share.Server.Close()
-	port := httptest.NewServer(proxy(share))
+	port := httptest.NewServer(newProxy(share, nil))
 	defer port.Close()
 	_, number, _ := net.SplitHostPort(port.Listener.Addr().String())
 	for _, tt := range []struct {
