@@ -51,7 +51,7 @@ func (f *flags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.addr, "addr", "127.0.0.1:5984", "`address` to listen on; port 0 is any free one")
 	fl.StringVar(&f.data, "data", "./data/hub", "`directory` of the databases, made if it is missing")
 	fl.StringArrayVar(&f.admin, "admin", nil, "an administrator's `NAME:PASSWORD` (repeatable); better in LOVESEAT_ADMIN or in the file, where it is replaced by its hash")
-	fl.StringSliceVar(&f.origins, "origin", nil, "web `origin` whose pages may use the hub, besides those on loopback (repeatable)")
+	fl.StringSliceVar(&f.origins, "origin", nil, "web `origin` whose pages may use the hub (repeatable); without administrators those on loopback may too")
 	fl.StringVar(&f.log, "log", "info", "least `level` to log: debug (each request), info, warn, error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log as JSON")
 	fl.BoolVar(&f.json, "json", false, "print events as JSON, one a line, first {\"event\":\"listening\",\"url\":…}")

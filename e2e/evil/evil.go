@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 
 	"github.com/go-kivik/kivik/v4"
 
@@ -40,15 +42,11 @@ func Share(ctx context.Context, hub, db *kivik.DB, config share.Config, h Handle
 
 // Answer makes a whole answer of a head without its length, such as "200 OK\nContent-Type: text/html", and a body.
 func Answer(head, body string) string {
-	out := "HTTP/1.1 "
-	for _, c := range head {
-		if c == '\n' {
-			out += "\r"
-		}
-		out += string(c)
-	}
-	return fmt.Sprintf("%s\r\nContent-Length: %d\r\n\r\n%s", out, len(body), body)
+	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", strings.ReplaceAll(head, "\n", "\r\n"), len(body), body)
 }
+
+// Database is the answer to who asks for the database, as openers do first.
+var Database = Answer("200 OK\nContent-Type: application/json", `{"db_name":"notes","uuid":"evil","doc_count":0,"update_seq":"0","instance_start_time":"0"}`)
 
 type transport struct {
 	share.Transport
@@ -61,13 +59,21 @@ func (t *transport) Listen(ctx context.Context, self string) (net.Listener, erro
 	if err != nil {
 		return nil, err
 	}
-	return &listener{l, t.handle}, nil
+	return &listener{Listener: l, handle: t.handle}, nil
 }
 
 // A listener answers what it accepts itself.
 type listener struct {
 	net.Listener
 	handle Handler
+	tasks  sync.WaitGroup
+}
+
+// Close implements [net.Listener]. The connections end with it.
+func (l *listener) Close() error {
+	err := l.Listener.Close()
+	l.tasks.Wait()
+	return err
 }
 
 // Accept implements [net.Listener]; it returns at the end only.
@@ -77,7 +83,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		go l.serve(c)
+		l.tasks.Go(func() { l.serve(c) })
 	}
 }
 

@@ -83,10 +83,10 @@ func run(ctx context.Context, hub, file string) error {
 }
 
 func answer(w io.Writer, r *http.Request, answers map[string][2]string) bool {
-	a, ok := answers[strings.TrimPrefix(r.URL.Path, "/notes")]
-	if !ok {
-		a = [2]string{"200 OK\nContent-Type: application/json", `{"db_name":"notes","uuid":"evil","doc_count":0,"update_seq":"0","instance_start_time":"0"}`}
+	text := evil.Database
+	if a, ok := answers[strings.TrimPrefix(r.URL.Path, "/notes")]; ok {
+		text = evil.Answer(a[0], a[1])
 	}
-	_, err := io.WriteString(w, evil.Answer(a[0], a[1]))
+	_, err := io.WriteString(w, text)
 	return err == nil
 }

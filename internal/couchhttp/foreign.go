@@ -111,14 +111,18 @@ func location(given []string, from *url.URL, host string) string {
 	if err != nil || u.User != nil || u.Opaque != "" || (u.Scheme == "") != (u.Host == "") || u.Host != "" && (u.Scheme != from.Scheme || u.Host != from.Host) {
 		return ""
 	}
-	segments := strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
+	path, ok := strings.CutPrefix(u.EscapedPath(), "/")
+	if !ok {
+		return ""
+	}
+	segments := strings.Split(path, "/")
 	for i, s := range segments {
 		s, err := url.PathUnescape(s)
 		if err != nil || s == "." || s == ".." || i == 0 && "/"+s != from.Path {
 			return ""
 		}
 	}
-	to := "http://" + host + "/" + strings.Join(segments, "/")
+	to := "http://" + host + "/" + path
 	if u.RawQuery != "" {
 		to += "?" + u.RawQuery
 	}
@@ -127,7 +131,7 @@ func location(given []string, from *url.URL, host string) string {
 
 // passiveTypes are the media types that browsers show and nothing in them can run.
 var passiveTypes = []string{
-	"application/json", "text/plain", "application/octet-stream",
+	"application/json", "text/plain",
 	"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp",
 	"audio/mpeg", "audio/mp4", "audio/aac", "audio/ogg", "audio/wav", "audio/webm", "audio/flac",
 	"video/mp4", "video/ogg", "video/webm",
