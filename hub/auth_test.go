@@ -363,7 +363,7 @@ func TestAnswersAreData(t *testing.T) {
 
 func checkInert(t *testing.T, what string, a *answer) {
 	t.Helper()
-	if csp := a.Header.Get("Content-Security-Policy"); (csp != "sandbox; default-src 'none'; frame-ancestors 'none'" || a.Header.Get("X-Content-Type-Options") != "nosniff") {
+	if csp := a.Header.Get("Content-Security-Policy"); csp != "sandbox; default-src 'none'; frame-ancestors 'none'" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%s: %d, %q: %v", what, a.StatusCode, csp, a.Header)
 	}
 }

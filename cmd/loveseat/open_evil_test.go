@@ -45,8 +45,10 @@ func openEvil(t *testing.T, origins ...string) *evilShare {
 	}
 	e, quiet := &evilShare{answer: evil.Database}, slog.New(slog.DiscardHandler)
 	sharer, s, err := evil.Share(t.Context(), store.DB("hub"), store.DB("notes"), share.Config{
-		NewTransport: func(s share.Signaler) (share.Transport, error) { return peeradapter.New(peeradapter.Config{Logger: quiet}, s) },
-		Logger:       quiet,
+		NewTransport: func(s share.Signaler) (share.Transport, error) {
+			return peeradapter.New(peeradapter.Config{Logger: quiet}, s)
+		},
+		Logger: quiet,
 	}, e.serve)
 	if err != nil {
 		t.Fatal(err)
