@@ -30,8 +30,9 @@ test-ui: web/dist/ui/index.html
 
 # The real binaries with a real Chromium and a real Firefox.
 test-browser: build test-plugin | browsers
+	$(GO) build -o $(BIN)/ ./e2e/evilshare
 	node --test --test-timeout=180000 --test-concurrency=1 e2e/browser/browser.test.mjs e2e/browser/peers.test.mjs
-	node --test --test-timeout=600000 --test-concurrency=1 e2e/browser/ui.test.mjs e2e/browser/ui-screens.test.mjs
+	node --test --test-timeout=600000 --test-concurrency=1 e2e/browser/ui.test.mjs e2e/browser/ui-screens.test.mjs e2e/browser/evil.test.mjs
 
 build: need-go web/dist/ui/index.html
 	$(GO) build -o $(BIN)/ ./cmd/...

@@ -20,7 +20,7 @@ var admin = &Admin{Name: "ann", Password: "s3cret:word"}
 const basic = "Authorization: Basic YW5uOnMzY3JldDp3b3Jk"
 
 func TestAccounts(t *testing.T) {
-	s := start(t, Config{Admin: admin, Hosts: []string{"hub.example.org"}})
+	s := start(t, Config{Admin: admin, Hosts: []string{"hub.example.org"}, Origins: []string{"https://app.example.org"}})
 	for _, tt := range []struct {
 		method, path string
 		headers      []string
@@ -54,7 +54,7 @@ func TestAccounts(t *testing.T) {
 	if a := s.do("GET", "/", "", "Authorization: Basic YW5uOndyb25n"); a.Header.Get("WWW-Authenticate") == "" {
 		t.Error("curl is not told how to log in")
 	}
-	if a := s.do("GET", "/", "", "Authorization: Basic YW5uOndyb25n", "Origin: http://localhost:3000"); a.Header.Get("WWW-Authenticate") != "" || a.Header.Get("Access-Control-Allow-Origin") == "" {
+	if a := s.do("GET", "/", "", "Authorization: Basic YW5uOndyb25n", "Origin: https://app.example.org"); a.Header.Get("WWW-Authenticate") != "" || a.Header.Get("Access-Control-Allow-Origin") == "" {
 		t.Error("a page must be able to see 401, and no password dialog be shown")
 	}
 }
@@ -222,34 +222,152 @@ func TestRightPasswordIsRemembered(t *testing.T) {
 	}
 }
 
+// Pages on loopback may use a hub that every program there may use. Where there are accounts, only those that are listed.
 func TestCORS(t *testing.T) {
-	s := start(t, Config{Origins: []string{"https://App.example.org/"}})
+	listed := []string{"https://App.example.org/", "http://localhost:4000"}
+	open, accounts := start(t, Config{Origins: listed}), start(t, Config{Origins: listed, Admin: admin})
 	for _, tt := range []struct {
-		origin  string
-		allowed bool
+		origin         string
+		open, accounts bool
 	}{
-		{"http://localhost:3000", true}, {"http://127.0.0.1:8080", true}, {"https://[::1]:1", true}, {"http://x.localhost", true},
-		{"https://app.example.org", true}, {"https://example.org", false}, {"null", false}, {"http://localhost.evil.example", false}, {"https://evil.example", false},
+		{"http://localhost:3000", true, false}, {"http://127.0.0.1:8080", true, false}, {"https://[::1]:1", true, false}, {"http://x.localhost", true, false},
+		{"http://localhost:4000", true, true}, {"http://LOCALHOST:4000", true, true}, {"http://localhost", true, false}, {"https://localhost:4000", true, false},
+		{"https://app.example.org", true, true}, {"https://example.org", false, false}, {"null", false, false}, {"http://localhost.evil.example", false, false},
+		{"https://evil.example", false, false}, {"file://", false, false},
 	} {
-		a := s.do("GET", "/hub", "", "Origin: "+tt.origin)
-		if got := a.Header.Get("Access-Control-Allow-Origin"); a.StatusCode != 200 || (got == tt.origin) != tt.allowed || got == "*" {
-			t.Errorf("%s: %d, allowed %q", tt.origin, a.StatusCode, got)
-		}
-		p := s.do("OPTIONS", "/hub/doc", "", "Origin: "+tt.origin, "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: content-type")
-		if ok := p.StatusCode == 204 && strings.Contains(p.Header.Get("Access-Control-Allow-Methods"), "PUT") && strings.Contains(p.Header.Get("Access-Control-Allow-Headers"), "Content-Type"); ok != tt.allowed {
-			t.Errorf("%s: preflight %d %v", tt.origin, p.StatusCode, p.Header)
-		}
-		if w := s.do("PUT", "/hub/x", "{", "Origin: "+tt.origin); (w.StatusCode == 403) == tt.allowed {
-			t.Errorf("%s: write %d", tt.origin, w.StatusCode)
-		}
+		checkCORS(t, open, tt.origin, tt.open)
+		checkCORS(t, accounts, tt.origin, tt.accounts)
 	}
-	if a := s.do("GET", "/hub", ""); a.Header.Get("Access-Control-Allow-Origin") != "" || a.Header.Get("Vary") == "" {
-		t.Errorf("%v", a.Header)
+	for _, s := range []*server{open, accounts} {
+		checkCORS(t, s, s.url, true) // its own page
+		if a := s.do("GET", "/_up", ""); a.Header.Get("Access-Control-Allow-Origin") != "" || a.Header.Get("Vary") == "" {
+			t.Errorf("%v", a.Header)
+		}
 	}
 	for _, bad := range []string{"example.org", "*", "https://example.org/path", "https://u:p@example.org"} {
 		if _, err := parseOrigin(bad); err == nil {
 			t.Errorf("%q was taken for an origin", bad)
 		}
+	}
+}
+
+// checkCORS asks as pages of an origin do, by the session of an administrator.
+func checkCORS(t *testing.T, s *server, origin string, allowed bool) {
+	t.Helper()
+	cookie := "Accept: */*" // none
+	if !s.hub.open() {
+		login := s.do("POST", "/_session", `{"name":"ann","password":"s3cret:word"}`, asJSON)
+		cookie = "Cookie: " + strings.Split(login.Header.Get("Set-Cookie"), ";")[0]
+	}
+	own, from := origin == s.url, "Origin: "+origin
+	a := s.do("GET", "/hub", "", from, cookie)
+	if got := a.Header.Get("Access-Control-Allow-Origin"); a.StatusCode != 200 || (got == origin) != (allowed && !own) || got == "*" || (got == "") == (a.Header.Get("Access-Control-Allow-Credentials") != "") {
+		t.Errorf("%s: %d, allowed %q", origin, a.StatusCode, got)
+	}
+	if !own {
+		p := s.do("OPTIONS", "/hub/doc", "", from, "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: content-type")
+		if ok := p.StatusCode == 204 && strings.Contains(p.Header.Get("Access-Control-Allow-Methods"), "PUT") && strings.Contains(p.Header.Get("Access-Control-Allow-Headers"), "Content-Type"); ok != allowed {
+			t.Errorf("%s: preflight %d %v", origin, p.StatusCode, p.Header)
+		}
+	}
+	for _, method := range []string{"PUT", "DELETE", "COPY", "POST"} {
+		if w := s.do(method, "/hub/x", "{", from, cookie); (w.StatusCode == 403) == allowed {
+			t.Errorf("%s: %s %d %s", origin, method, w.StatusCode, w.body)
+		}
+	}
+}
+
+// A browser that tells for whom it asks is believed: no write of another origin's page without its Origin, whatever form it has,
+// and nothing that would run or frame what a database holds.
+func TestFetchMetadata(t *testing.T) {
+	for _, s := range []*server{start(t, Config{Origins: []string{"http://localhost:3000"}}), start(t, Config{Admin: admin, Origins: []string{"http://localhost:3000"}})} {
+		who := basic
+		if s.hub.open() {
+			who = "Accept: */*"
+		}
+		s.do("PUT", "/db", "", who)
+		for _, tt := range []struct {
+			method, path string
+			headers      []string
+			refused      bool
+		}{
+			{"GET", "/db", []string{"Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, false},
+			{"GET", "/db", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, false}, // a link
+			{"GET", "/db", []string{"Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"}, false},
+			{"GET", "/db", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"}, false},
+			{"PUT", "/db/a", []string{"Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"}, false},
+			{"PUT", "/db/b", []string{"Sec-Fetch-Site: none"}, false},
+			{"PUT", "/db/c", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Origin: http://localhost:3000"}, false},
+			{"PUT", "/db/d", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors"}, true},
+			{"POST", "/db", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: empty"}, true},
+			{"POST", "/db", []string{"Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, true},
+			{"POST", "/db", []string{"Sec-Fetch-Site: whatever comes"}, true},
+			{"POST", "/_session?next=/", []string{"Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, true},
+			{"DELETE", "/_session", []string{"Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"}, true},
+			{"GET", "/db/d/a.js", []string{"Service-Worker: script"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: serviceworker"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: sharedworker"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: worker"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: script", "Sec-Fetch-Site: same-origin"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: style"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: iframe", "Sec-Fetch-Mode: navigate"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: object"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: embed"}, true},
+			{"GET", "/db", []string{"Sec-Fetch-Dest: what comes next"}, true},
+			{"GET", "/_utils/", []string{"Sec-Fetch-Dest: script"}, false}, // of the page
+		} {
+			body := ""
+			if tt.method != "GET" {
+				body = `{}`
+			}
+			a := s.do(tt.method, tt.path, body, append(tt.headers, who, asJSON)...)
+			if (a.StatusCode == 403) != tt.refused || a.StatusCode >= 400 && !tt.refused {
+				t.Errorf("%s %s %q: %d %s", tt.method, tt.path, tt.headers, a.StatusCode, a.body)
+			}
+		}
+	}
+}
+
+// Whatever the API answers is data to a browser, attachments of others above all.
+func TestAnswersAreData(t *testing.T) {
+	s := start(t, Config{Admin: admin})
+	s.do("PUT", "/db", "", basic)
+	s.do("PUT", "/db/_security", "{}", basic, asJSON)
+	types := map[string]bool{ // whether a browser may show it
+		"text/html": false, "image/svg+xml": false, "application/xhtml+xml": false, "text/xml": false, "application/pdf": false, "text/javascript": false,
+		"text/css": false, "multipart/x-mixed-replace; boundary=b": false, "text/plain; charset=utf-7": false, "text/html, text/plain": false, "message/rfc822": false, "*/*": false,
+		"text/plain": true, "text/plain; charset=UTF-8": true, "image/png": true, "application/json": true, "video/mp4": true,
+	}
+	navigates := []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none"}
+	rev := ""
+	for kind, shown := range types {
+		a := s.do("PUT", "/db/doc/file"+rev, "<script>alert(1)</script>", basic, "Content-Type: "+kind)
+		rev = "?rev=" + strings.Trim(a.Header.Get("ETag"), `"`)
+		if a = s.do("GET", "/db/doc/file", "", navigates...); (a.Header.Get("Content-Disposition") == "attachment") == shown || a.Header.Get("Content-Type") != kind {
+			t.Errorf("%s: %d %v", kind, a.StatusCode, a.Header)
+		}
+		checkInert(t, "an attachment of "+kind, a)
+		if a = s.do("GET", "/db/doc/file", ""); a.Header.Get("Content-Disposition") != "" || a.Header.Get("Content-Type") != kind || string(a.body) != "<script>alert(1)</script>" {
+			t.Errorf("a program gets %s otherwise than CouchDB sends it: %v", kind, a.Header)
+		}
+	}
+	for _, path := range []string{"/", "/_up", "/_session", "/_all_dbs", "/db", "/db/doc", "/db/none", "/db/_all_docs", "/db/_changes", "/_ice", "/_metrics", "/none", "/db/doc/none", "/hub/_relay", "/_utils/config.json"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "TRACE"} {
+			checkInert(t, method+" "+path, s.do(method, path, ""))
+		}
+	}
+	if a := s.do("GET", "/db/doc/file", "", basic); a.Header.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+		t.Errorf("what is for who is signed in may be embedded by others: %v", a.Header)
+	}
+	if a := start(t, Config{}).do("GET", "/hub", ""); a.Header.Get("Cross-Origin-Resource-Policy") != "same-site" {
+		t.Errorf("what is for this machine may be embedded by others: %v", a.Header)
+	}
+}
+
+func checkInert(t *testing.T, what string, a *answer) {
+	t.Helper()
+	if csp := a.Header.Get("Content-Security-Policy"); csp != "sandbox; default-src 'none'; frame-ancestors 'none'" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%s: %d, %q: %v", what, a.StatusCode, csp, a.Header)
 	}
 }
 

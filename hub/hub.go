@@ -57,8 +57,8 @@ type Config struct {
 	// Database is the name of the hub database, made if it is missing. "": "hub".
 	Database string
 
-	// Origins are the web origins, besides those on loopback, whose pages may
-	// use the hub with credentials: "https://example.org".
+	// Origins are the web origins whose pages may use the hub with credentials: "https://example.org".
+	// Those on loopback may too, if there is no administrator.
 	Origins []string
 
 	// Hosts are the names under which the hub is reached, besides those of this machine and of the
@@ -162,6 +162,7 @@ func (c *Config) limitDatabases() {
 // ServeHTTP answers one request.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	couchhttp.CommonHeaders(w.Header())
+	couchhttp.Inert(w.Header()) // the page has a policy of its own
 	if len(r.TransferEncoding) > 0 {
 		// The header may have had a Content-Length too, which a proxy in front may have
 		// believed: what it takes for the rest of this request must not become another one

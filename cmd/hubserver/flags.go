@@ -52,7 +52,7 @@ func (f *flags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.addr, "addr", "127.0.0.1:5984", "`address` to listen on; port 0 is any free one")
 	fl.StringVar(&f.data, "data", "./data/hub", "`directory` of the databases, made if it is missing")
 	fl.StringArrayVar(&f.admin, "admin", nil, "an administrator's `NAME:PASSWORD` (repeatable); better in LOVESEAT_ADMIN or in the file, where it is replaced by its hash")
-	fl.StringSliceVar(&f.origins, "origin", nil, "web `origin` whose pages may use the hub, besides those on loopback (repeatable)")
+	fl.StringSliceVar(&f.origins, "origin", nil, "web `origin` whose pages may use the hub (repeatable); without administrators those on loopback may too")
 	fl.StringSliceVar(&f.hosts, "host", nil, "`name` under which the hub is reached, like hub.example.org, with its port if that is neither 80, 443 nor the one in --addr; others are refused, besides addresses, this machine's name and the certificate's (repeatable)")
 	fl.StringVar(&f.log, "log", "info", "least `level` to log: debug (each request), info, warn, error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log as JSON")

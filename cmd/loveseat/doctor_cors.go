@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// anyPage is an origin of pages of this machine, which hubs of Loveseat let in unasked.
+// anyPage is an origin of pages of this machine, which hubs of Loveseat without accounts let in unasked.
 const anyPage = "http://localhost:3000"
 
 // cors asks the hub, as a browser does, whether pages of an origin may use it: before a write by
@@ -33,6 +33,10 @@ func (d *doctor) cors(ctx context.Context) {
 		d.ok("cors", "pages of %s may use the hub", origin)
 		return
 	}
+	if d.origin == "" && wrong == refusedPreflight+"403 Forbidden" {
+		d.ok("cors", "only the hub's own pages and those of origins that it lists may use it")
+		return
+	}
 	found := fmt.Sprintf("pages of %s may not use the hub: %s", origin, wrong)
 	advice := fmt.Sprintf("hubserver --origin %s lets them in; CouchDB does with enable_cors, and origins, credentials, methods and headers under [cors]. A proxy in front must pass OPTIONS and Access-Control-* on.", origin)
 	if d.origin == "" {
@@ -41,6 +45,8 @@ func (d *doctor) cors(ctx context.Context) {
 	}
 	d.fail("cors", advice, "%s", found)
 }
+
+const refusedPreflight = "the preflight is answered with "
 
 // preflight asks what the browser asks before a page writes. It returns what is wrong, "" if nothing.
 func (d *doctor) preflight(ctx context.Context, origin string) (wrong string, err error) {
@@ -54,7 +60,7 @@ func (d *doctor) preflight(ctx context.Context, origin string) (wrong string, er
 	h := resp.Header
 	switch {
 	case resp.StatusCode/100 != 2:
-		return "the preflight is answered with " + resp.Status, nil
+		return refusedPreflight + resp.Status, nil
 	case !allows(h, "Access-Control-Allow-Methods", http.MethodPut):
 		return "the preflight does not allow PUT", nil
 	case !allows(h, "Access-Control-Allow-Headers", "content-type"):

@@ -80,12 +80,14 @@ func TestDoctorOfHealthyHub(t *testing.T) {
 	}
 	for check, pattern := range map[string]string{
 		"dns": `^ok 127\.0\.0\.1 is`, "tcp": `^ok port \d+ answers`, "couchdb": `^ok Loveseat .* answers`, "clock": `^ok agrees`,
-		"auth": `^ok signed in as "admin"`, "database": `^ok "hub" may be read`, "cors": `^ok pages of http://localhost:3000 may use the hub`, "feed": `^(ok|warning) a signal to oneself took`,
+		"auth": `^ok signed in as "admin"`, "database": `^ok "hub" may be read`, "cors": `^ok only the hub's own pages`, "feed": `^(ok|warning) a signal to oneself took`,
 		"turn": `^ok turn:127\.0\.0\.1:\d+\S* gives the relay .*ok .*transport=tcp gives`, "relay": `^ok`, "share": `^ok "notes" is open \(route (host|srflx)\)`,
 		"disk": `^(ok|warning)`, "store": `database "notes" is healthy: 1 documents`,
 	} {
 		expectCheck(t, found, check, pattern)
 	}
+	_, found = checks(t, serveHub(t, hub.Config{})+"/hub")
+	expectCheck(t, found, "cors", `^ok pages of http://localhost:3000 may use the hub`)
 	_, found = checks(t, admin(server, "hub"), "--origin", server)
 	expectCheck(t, found, "cors", `^ok pages of http://127.0.0.1:\d+ are the hub's own`)
 	if status, out, errs := run(t, nil, "", "--identity", t.TempDir(), "doctor", admin(server, "hub")); status != 0 || !regexp.MustCompile(`(?m)^ok       clock     agrees with the hub's$`).MatchString(out) {
@@ -242,7 +244,7 @@ func damagedStore(t *testing.T) (dir string) {
 // A proxy between hub and peer whose clock is wrong, that swallows the changes
 // feed, or lets nothing be written.
 func TestDoctorFindsFaultsOnTheWay(t *testing.T) {
-	server := serveHub(t, hub.Config{Admin: testAdmin})
+	server := serveHub(t, hub.Config{Admin: testAdmin, Origins: []string{anyPage}})
 	for name, tt := range map[string]struct {
 		change         func(*http.Response)
 		refuse         string // path

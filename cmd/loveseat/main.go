@@ -93,7 +93,7 @@ or replicates what peers share.
 	root.PersistentPreRunE = m.checkURLs
 	root.PersistentFlags().StringVar(&m.identity, "identity", "", "`directory` of the device key (default: the local database's store, or the user's configuration)")
 	root.PersistentFlags().BoolVar(&m.verbose, "verbose", false, "log what happens to standard error")
-	root.AddCommand(m.importCommand(), m.exportCommand(), m.shareCommand(), m.lsCommand(), m.withAddress(m.openCommand()), m.syncCommand(), m.joinCommand(), m.verifyCommand(), m.conflictsCommand(), m.idCommand(), m.doctorCommand(), m.revokeCommand(), m.authorsCommand())
+	root.AddCommand(m.importCommand(), m.exportCommand(), m.shareCommand(), m.lsCommand(), m.openCommand(), m.syncCommand(), m.joinCommand(), m.verifyCommand(), m.conflictsCommand(), m.idCommand(), m.doctorCommand(), m.revokeCommand(), m.authorsCommand())
 	networkFlags(root, &m.network)
 	m.openingFlags(root)
 	return root

@@ -6,34 +6,43 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/loveseat-db/loveseat/internal/cli"
-	"github.com/loveseat-db/loveseat/internal/couch"
-	"github.com/loveseat-db/loveseat/internal/couchhttp"
 	"github.com/loveseat-db/loveseat/share"
 )
 
+// opening is what the flags of open say.
+type opening struct {
+	listen  string
+	origins []string
+	asJSON  bool
+}
+
 func (m *Main) openCommand() *cobra.Command {
-	var listen string
-	var asJSON bool
+	var o opening
 	cmd := &cobra.Command{
 		Use:   "open HUB SHARE",
 		Short: "Open a share as a CouchDB URL on loopback, until Ctrl-C",
 		Long: `Open connects to a share and serves it as the URL of a CouchDB database on this
-machine, for curl, PouchDB, Fauxton or any other CouchDB client, until Ctrl-C.`,
+machine, for curl, PouchDB, Fauxton or any other CouchDB client, until Ctrl-C.
+
+Web pages may use the URL if they come from this machine (http://localhost:3000) or, where
+--origin names others, from those only. What the sharer answers is data: no script, cookie or
+redirect of theirs gets to the browser.`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return m.runOpen(cmd.Context(), args[0], args[1], listen, asJSON)
+			return m.runOpen(cmd.Context(), args[0], args[1], &o)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "loopback `ADDRESS` of the URL; port 0: a free one")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON event a line")
-	return cmd
+	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback `ADDRESS` of the URL; port 0: a free one")
+	cmd.Flags().StringSliceVar(&o.origins, "origin", nil, "web `origin` whose pages may use the URL (repeatable; default: those on loopback)")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON event a line")
+	return m.withAddress(cmd, &o)
 }
 
 // openingFlags adds the flags that say what sharers are shown to the commands that open shares.
@@ -50,9 +59,24 @@ func (m *Main) openingFlags(root *cobra.Command) {
 	}
 }
 
-func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool) error {
-	if !loopback(listen) {
-		return usageError{fmt.Errorf("--listen %s: only a loopback address such as 127.0.0.1:5985 is allowed, since whoever reaches it gets the share", listen)}
+// check refuses flags that cannot be meant.
+func (o *opening) check() error {
+	if !loopback(o.listen) {
+		return usageError{fmt.Errorf("--listen %s: only a loopback address such as 127.0.0.1:5985 is allowed, since whoever reaches it gets the share", o.listen)}
+	}
+	for i, origin := range o.origins {
+		u, err := url.Parse(strings.TrimSuffix(origin, "/"))
+		if err != nil || u.Scheme == "" || u.Host == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
+			return usageError{fmt.Errorf("--origin %.100q: want scheme and host, like https://example.org", redact(origin))}
+		}
+		o.origins[i] = strings.ToLower(u.String())
+	}
+	return nil
+}
+
+func (m *Main) runOpen(ctx context.Context, hub, ref string, o *opening) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	identity, err := m.identityDir()
 	if err != nil {
@@ -63,7 +87,7 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 		return err
 	}
 	defer peer.Close()
-	r := m.reporter(asJSON)
+	r := m.reporter(o.asJSON)
 	defer r.Close()
 	defer showConnections(peer.Peer, r)()
 	remote, err := peer.OpenWith(ctx, ref, m.opening)
@@ -71,7 +95,7 @@ func (m *Main) runOpen(ctx context.Context, hub, ref, listen string, asJSON bool
 		return err
 	}
 	i := remote.Info()
-	return serveOpened(ctx, remote, i.DB, listen, func(address string) {
+	return serveOpened(ctx, remote, i.DB, o, func(address string) {
 		code := peer.VerificationCode(i.Peer)
 		r.Event("open", map[string]any{"url": address, "share": i.ID, "name": i.Name, "peer": i.Peer, "route": remote.Route(), "code": code},
 			cli.Sprintf("%q of peer %s is open until Ctrl-C (route %s; verification code %s). Try\n\n",
@@ -87,12 +111,12 @@ type opened interface {
 }
 
 // serveOpened serves an opened database on loopback until ctx ends. ready is told its URL.
-func serveOpened(ctx context.Context, remote opened, db, listen string, ready func(address string)) error {
-	l, err := net.Listen("tcp", listen)
+func serveOpened(ctx context.Context, remote opened, db string, o *opening, ready func(address string)) error {
+	l, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return fmt.Errorf("%w: is another program using the port? Choose one with --listen 127.0.0.1:PORT", err)
 	}
-	server := &http.Server{Handler: proxy(remote), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: newProxy(remote, o.origins), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	ready((&url.URL{Scheme: "http", Host: l.Addr().String()}).JoinPath(url.PathEscape(db)).String())
@@ -117,70 +141,4 @@ func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
-}
-
-// proxy forwards CouchDB's HTTP API to an opened share, as it is. Pages of other
-// origins are kept out, also those whose name resolves to this machine (DNS rebinding).
-func proxy(remote opened) http.Handler {
-	forward := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = remote.URL().Scheme, remote.URL().Host
-			r.Out.Host = remote.URL().Host
-			r.Out.Header.Del("Origin")
-			r.Out.Header.Del("Authorization") // of this loopback address; the peer has its own proof
-			r.Out.Header.Del("Cookie")
-		},
-		Transport:     remote.HTTPClient().Transport,
-		FlushInterval: -1, // changes feeds
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil {
-				return
-			}
-			e := couch.AsError(err)
-			if !errors.As(err, new(*couch.Error)) {
-				e = &couch.Error{Status: http.StatusBadGateway, Code: "bad_gateway", Reason: "The peer cannot be reached: " + err.Error()}
-			}
-			couchhttp.WriteError(w, e)
-		},
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		if !loopback(net.JoinHostPort(host, "0")) {
-			couchhttp.WriteError(w, couch.Forbidden("This address is for programs on this machine: ask for it as 127.0.0.1 or localhost."))
-			return
-		}
-		origin, err := url.Parse(r.Header.Get("Origin"))
-		if r.Header.Get("Origin") != "" && (err != nil || !loopback(net.JoinHostPort(origin.Hostname(), "0"))) {
-			couchhttp.WriteError(w, couch.Forbidden("Pages of "+r.Header.Get("Origin")+" may not use this share."))
-			return
-		}
-		if allowOrigin(w, r) {
-			return
-		}
-		forward.ServeHTTP(w, r)
-	})
-}
-
-// allowOrigin adds CORS headers for pages on loopback, and answers a preflight itself (true).
-// https://fetch.spec.whatwg.org/#http-cors-protocol
-func allowOrigin(w http.ResponseWriter, r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return false
-	}
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "ETag, Content-Type, Cache-Control, Accept-Ranges, Server")
-	h.Add("Vary", "Origin")
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-		return false
-	}
-	h.Set("Access-Control-Allow-Methods", "GET, PUT, POST, HEAD, DELETE, COPY")
-	h.Set("Access-Control-Allow-Headers", "Accept, Content-Type, If-Match, If-None-Match, Range, X-Requested-With")
-	h.Set("Access-Control-Max-Age", "600")
-	w.WriteHeader(http.StatusNoContent)
-	return true
 }

@@ -32,7 +32,7 @@ func TestAttackLoopbackPort(t *testing.T) {
 		_, _ = io.WriteString(w, `{"secret":1}`)
 	}))}
 	defer share.Server.Close()
-	port := httptest.NewServer(proxy(share))
+	port := httptest.NewServer(newProxy(share, nil))
 	defer port.Close()
 	_, number, _ := net.SplitHostPort(port.Listener.Addr().String())
 	for _, tt := range []struct {
@@ -91,6 +91,83 @@ func TestAttackLoopbackPort(t *testing.T) {
 		}
 		if refused := tt.status == 403; refused && (len(reached) > 0 || strings.Contains(string(body), "secret")) {
 			t.Errorf("%s: %q reached the share: %s", tt.why, reached, body)
+		}
+	}
+}
+
+// What browsers tell of a request decides too: a site may neither lead to the port nor embed it, and nothing there is run.
+func TestOpenFetchMetadata(t *testing.T) {
+	var reached bool
+	share := fakeShare{httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reached = true; _, _ = io.WriteString(w, "{}") }))}
+	defer share.Server.Close()
+	port, listed := httptest.NewServer(newProxy(share, nil)), httptest.NewServer(newProxy(share, []string{"https://app.example"}))
+	defer port.Close()
+	defer listed.Close()
+	const page = "Origin: http://localhost:3000"
+	for _, tt := range []struct {
+		method  string
+		headers string // separated by "; "
+		allowed bool
+		by      string // of the one with a list; "": the same
+	}{
+		{"GET", "", true, ""},
+		{"GET", "Sec-Fetch-Site: none; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: document; Sec-Fetch-User: ?1", true, ""},
+		{"GET", "Sec-Fetch-Site: same-origin; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: document", true, ""},
+		{"GET", "Sec-Fetch-Site: cross-site; Sec-Fetch-Mode: cors; Sec-Fetch-Dest: empty; " + page, true, "refuses"},
+		{"GET", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: cors; Sec-Fetch-Dest: image; " + page, true, "refuses"},
+		{"PUT", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: cors; Sec-Fetch-Dest: empty; " + page, true, "refuses"},
+		{"GET", "Sec-Fetch-Site: cross-site; Sec-Fetch-Mode: cors; Sec-Fetch-Dest: empty; Origin: https://app.example", false, "allows"},
+		{"GET", "Origin: https://APP.example", false, "allows"},
+		{"GET", "Origin: https://app.example.evil", false, ""},
+		{"GET", "Origin: http://app.example", false, ""},
+		{"GET", "Sec-Fetch-Site: cross-site; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: document", false, ""},
+		{"GET", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: document", false, ""},
+		{"POST", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: document; " + page, false, ""},
+		{"GET", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: iframe", false, ""},
+		{"GET", "Sec-Fetch-Site: none; Sec-Fetch-Mode: navigate; Sec-Fetch-Dest: iframe", false, ""},
+		{"GET", "Sec-Fetch-Site: cross-site; Sec-Fetch-Mode: no-cors; Sec-Fetch-Dest: image", false, ""},
+		{"GET", "Sec-Fetch-Site: cross-site; Sec-Fetch-Mode: no-cors; Sec-Fetch-Dest: empty", false, ""},
+		{"GET", "Sec-Fetch-Site: cross-site; Sec-Fetch-Mode: cors; Sec-Fetch-Dest: empty", false, ""},
+		{"GET", "Sec-Fetch-Site: whatever comes", false, ""},
+		{"GET", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: cors; Sec-Fetch-Dest: script; " + page, false, ""},
+		{"GET", "Sec-Fetch-Site: same-origin; Sec-Fetch-Mode: same-origin; Sec-Fetch-Dest: worker", false, ""},
+		{"GET", "Sec-Fetch-Site: same-origin; Sec-Fetch-Mode: same-origin; Sec-Fetch-Dest: serviceworker; Service-Worker: script", false, ""},
+		{"GET", "Service-Worker: script", false, ""},
+		{"GET", "Sec-Fetch-Site: same-site; Sec-Fetch-Mode: websocket; Sec-Fetch-Dest: websocket; " + page, false, ""},
+		{"PATCH", "", false, ""},
+		{"TRACE", "", false, ""},
+	} {
+		for _, server := range []*httptest.Server{port, listed} {
+			reached = false
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, server.URL+"/notes", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range strings.Split(tt.headers, "; ") {
+				if name, v, ok := strings.Cut(h, ": "); ok {
+					req.Header.Set(name, v)
+				}
+			}
+			resp, err := server.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			allowed := tt.allowed
+			if server == listed && tt.by != "" {
+				allowed = tt.by == "allows"
+			}
+			if reached != allowed || (resp.StatusCode == 200) != allowed || resp.Header.Get("Content-Security-Policy") == "" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s %q (listed: %v): %d %v", tt.method, tt.headers, server == listed, resp.StatusCode, resp.Header)
+			}
+			if origin := resp.Header.Get("Access-Control-Allow-Origin"); origin != "" && (!allowed || origin != req.Header.Get("Origin") || resp.Header.Get("Access-Control-Allow-Credentials") != "true") {
+				t.Errorf("%s %q: %v", tt.method, tt.headers, resp.Header)
+			}
+		}
+	}
+	for _, bad := range []string{"app.example", "*", "https://app.example/x", "https://a:b@app.example", "https://app.example?x", "null", "https://app.example#x"} {
+		if status, _, errs := run(t, nil, "", "open", "http://127.0.0.1:1/hub", "x", "--origin", bad); status != 2 || !strings.Contains(errs, "want scheme and host") {
+			t.Errorf("--origin %s: %d %s", bad, status, errs)
 		}
 	}
 }

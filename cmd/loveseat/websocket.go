@@ -123,7 +123,7 @@ func (m *Main) serveWebSocket(ctx context.Context, r *reporter, id *share.Identi
 }
 
 // withAddress adds to `open` that it takes the URL of a database that is served without a hub.
-func (m *Main) withAddress(cmd *cobra.Command) *cobra.Command {
+func (m *Main) withAddress(cmd *cobra.Command, o *opening) *cobra.Command {
 	cmd.Use = "open HUB SHARE | ws://PEER@HOST:PORT/DB#SECRET"
 	args, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, given []string) error {
@@ -139,30 +139,28 @@ func (m *Main) withAddress(cmd *cobra.Command) *cobra.Command {
 		if err := refuseFlags(cmd, "is about peers of a hub, which an address needs none of", networkNames...); err != nil {
 			return err
 		}
-		return m.runOpenAddress(cmd, given[0])
+		return m.runOpenAddress(cmd.Context(), given[0], o)
 	}
 	return cmd
 }
 
-func (m *Main) runOpenAddress(cmd *cobra.Command, address string) error {
-	listen, _ := cmd.Flags().GetString("listen")
-	if !loopback(listen) {
-		return usageError{fmt.Errorf("--listen %s: only a loopback address such as 127.0.0.1:5985 is allowed, since whoever reaches it gets the database", listen)}
+func (m *Main) runOpenAddress(ctx context.Context, address string, o *opening) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	identity, err := m.identityDir()
 	if err != nil {
 		return err
 	}
-	remote, err := m.openAddress(cmd.Context(), address, identity)
+	remote, err := m.openAddress(ctx, address, identity)
 	if err != nil {
 		return err
 	}
 	defer remote.Close()
-	asJSON, _ := cmd.Flags().GetBool("json")
-	r := m.reporter(asJSON)
+	r := m.reporter(o.asJSON)
 	defer r.Close()
 	db := remote.DB("").Name()
-	return serveOpened(cmd.Context(), openedAddress{remote}, db, listen, func(local string) {
+	return serveOpened(ctx, openedAddress{remote}, db, o, func(local string) {
 		r.Event("open", map[string]any{"url": local, "db": db, "peer": remote.Peer(), "route": remote.Route()},
 			cli.Sprintf("%q is open until Ctrl-C (route %s). Try\n\n", cli.Name(db), remote.Route())+tryCurl(local))
 	})

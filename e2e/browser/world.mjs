@@ -17,7 +17,10 @@ const { chromium } = require('playwright-core');
 const { default: puppeteer } = require('puppeteer-core');
 
 const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium', firefoxPath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
-const chromiumFlags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const chromiumFlags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  '--host-resolver-rules=MAP *.example 127.0.0.1'];
+/** A name of no loopback origin that leads here all the same. */
+export const foreignName = 'site.example';
 
 /** The browsers there are. */
 export const browsers = Object.entries({ chromium: chromiumPath, firefox: firefoxPath }).filter(([, path]) => existsSync(path)).map(([kind]) => kind);
@@ -126,15 +129,15 @@ export class World {
   }
 
   /** Opens a share by `loveseat open` and returns its URL. */
-  async open(hub, ref) {
-    const p = this.start('loveseat', 'open', hub, ref, '--json');
+  async open(hub, ref, ...args) {
+    const p = this.start('loveseat', 'open', hub, ref, '--json', ...args);
     return { ...await p.next('open'), process: p };
   }
 
   /** Starts a browser, once. */
   async launch(kind) {
     return this.browsers[kind] ??= kind === 'firefox'
-      ? puppeteer.launch({ browser: 'firefox', executablePath: firefoxPath, headless: true })
+      ? puppeteer.launch({ browser: 'firefox', executablePath: firefoxPath, headless: true, extraPrefsFirefox: { 'network.dns.localDomains': foreignName } })
       : chromium.launch({ executablePath: chromiumPath, headless: true, args: chromiumFlags });
   }
 

@@ -73,7 +73,7 @@ func NewClient(base *url.URL, hc *http.Client, o ClientOptions) *Client {
 }
 
 // NewTransport is an HTTP transport fit for a database client: large buffers,
-// enough idle connections for a replication, compression left to the client.
+// enough idle connections for a replication, compression left to the client, heads of answers of 64 KiB at most.
 func NewTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
 		DialContext:         dial,
@@ -84,6 +84,8 @@ func NewTransport(dial func(ctx context.Context, network, addr string) (net.Conn
 		DisableCompression:  true,
 		WriteBufferSize:     64 << 10,
 		ReadBufferSize:      64 << 10,
+		// Of all interim answers and the last one together.
+		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 

@@ -41,7 +41,7 @@ func jsonHeader(w http.ResponseWriter) {
 // writeError sends {"error":…,"reason":…}.
 func writeError(w http.ResponseWriter, e *couch.Error) {
 	h := w.Header()
-	for _, k := range []string{"ETag", "Content-Type", "Content-Length", "Location", "Accept-Ranges", "Content-Range"} {
+	for _, k := range []string{"ETag", "Content-Type", "Content-Length", "Location", "Accept-Ranges", "Content-Range", "Content-Disposition"} {
 		h.Del(k) // set for the answer that failed
 	}
 	_ = writeJSON(w, e.Status, append(appendError([]byte{'{'}, e), '}')) // nothing is left to tell a client that is gone

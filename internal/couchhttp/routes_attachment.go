@@ -71,8 +71,10 @@ func (s *attachmentAnswer) head(contentType string) http.Header {
 	h.Set("Cache-Control", "must-revalidate")
 	h.Set("Content-Type", contentType)
 	// What a stranger attached must not run with the rights of the page that shows it.
-	h.Set("Content-Security-Policy", "sandbox")
-	h.Set("X-Content-Type-Options", "nosniff")
+	Inert(h)
+	if Navigates(s.r) && !Passive(contentType) {
+		h["Content-Disposition"] = download // programs get what CouchDB sends
+	}
 	if s.etag != "" {
 		h.Set("ETag", s.etag)
 	}

@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { minify } from 'terser';
 
-const limit = 15_000; // bytes of dist/loveseat.js, gzipped
+const limit = 15_499; // bytes of dist/loveseat.js, gzipped
 const later = ['sharing', 'custom', 'relay'];
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));

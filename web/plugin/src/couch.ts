@@ -1,5 +1,6 @@
 // CouchDB's HTTP API over a PouchDB: (Request) => Response, for one database, one client and what it
 // may do. There is no route that destroys, compacts or purges, writes design documents or security, or runs code of a peer.
+import { safeType } from './answer.js';
 import { changesFeed } from './changes.js';
 import type { Doc } from './documents.js';
 import { type Bytes, concat, text, utf8 } from './encoding.js';
@@ -257,7 +258,10 @@ class API {
     if (!stub) throw notFound('Document is missing attachment');
     const data = await this.db.getAttachment(id, name, defined({ rev }));
     const blob = data instanceof Blob ? data : new Blob([data as Bytes]);
-    const headers: Record<string, string> = { 'Content-Type': stub.content_type, ETag: `"${stub.digest}"`, 'Accept-Ranges': 'bytes' };
+    const headers: Record<string, string> = { // as Go's: what is attached is data to a browser
+      'Content-Type': safeType(stub.content_type), ETag: `"${stub.digest}"`, 'Accept-Ranges': 'bytes',
+      'Content-Security-Policy': "sandbox; default-src 'none'; frame-ancestors 'none'", 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer',
+    };
     const range = /^bytes=(\d+)-(\d*)$/.exec(c.request.headers.get('range') ?? '');
     const from = Number(range?.[1] ?? 0), to = Math.min(range?.[2] ? Number(range[2]) + 1 : blob.size, blob.size);
     if (from > 0 && from >= to) throw new CouchError(416, 'requested_range_not_satisfiable', `The attachment is ${blob.size} bytes long.`);

@@ -1,4 +1,5 @@
 // HTTP/1.1 (RFC 9112) over streams, both ends, with fetch's Request and Response as its values.
+import { foreignAnswer } from './answer.js';
 import { type Bytes, concat, text, utf8 } from './encoding.js';
 
 /** What HTTP needs of a stream. */
@@ -11,7 +12,7 @@ export interface Duplex {
   reset(why?: Error): void;
 }
 
-const maxHead = 64 << 10;
+const maxHead = 64 << 10, maxFields = 200, maxInterim = 20;
 const empty: Bytes = new Uint8Array();
 const cut = () => new Error('the connection ended too soon');
 
@@ -62,13 +63,13 @@ export async function readHead(r: Reader): Promise<Head | undefined> {
   const start = await r.line();
   if (start === undefined) return undefined;
   const head: Head = { start, headers: new Headers(), lengths: new Set() };
-  for (let size = start.length; ;) {
+  for (let size = start.length, fields = 0; ; fields++) {
     const line = await r.line();
     if (line === undefined) throw cut();
     if (line === '') return head;
     size += line.length;
     const field = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
-    if (!field || size > maxHead) throw new Error('malformed header');
+    if (!field || size > maxHead || fields >= maxFields) throw new Error('malformed header');
     head.headers.append(field[1]!, field[2]!);
     if (/^content-length$/i.test(field[1]!)) head.lengths.add(field[2]!);
   }
@@ -107,7 +108,7 @@ export async function* bodyOf(r: Reader, length: number | 'chunked' | undefined)
     yield* bodyOf(r, n);
     if (await r.line(2) !== '') throw new Error('malformed chunk');
   }
-  while (await r.line()); // trailers
+  for (let n = maxFields; await r.line();) if (!n--) throw new Error('too many trailers');
 }
 
 /** Reads a body whole. Throws a RangeError beyond limit bytes. */
@@ -139,25 +140,27 @@ export async function exchange(stream: Duplex, r: Reader, q: Outgoing, free: () 
   const sent = stream.write(q.body && q.body.length < maxHead ? concat(first, q.body) : first)
     .then(() => q.body && q.body.length >= maxHead ? stream.write(q.body) : undefined);
   sent.catch(() => {}); // an answer may come although not all was read
-  let h: Head | undefined, status: RegExpExecArray | null;
+  let h: Head | undefined, status: RegExpExecArray | null, interim = 0;
   do {
     h = await readHead(r);
     if (!h) throw cut();
-    status = /^HTTP\/1\.[01] (\d{3})(?: (.*))?$/.exec(h.start);
-    if (!status) throw new Error('not HTTP');
-  } while (status[1]!.startsWith('1'));
-  const code = Number(status[1]);
+    status = /^HTTP\/1\.[01] (\d{3})(?: .*)?$/.exec(h.start);
+    if (!status || ++interim > maxInterim) throw new Error('not HTTP');
+  } while (status[1]!.startsWith('1') && status[1] !== '101');
+  const code = Number(status[1]), headers = foreignAnswer(code, h.headers, q.host);
   const keep = !/\bclose\b/i.test(h.headers.get('connection') ?? '') && !h.start.startsWith('HTTP/1.0');
   const none = q.method === 'HEAD' || code === 204 || code === 304;
-  const length = none ? 0 : framing(h);
+  const told = framing(h), length = none ? 0 : told;
   const done = () => {
     if (keep && length !== undefined && !stream.done) void sent.then(free, () => stream.reset());
     else stream.close();
   };
-  const init = { status: code, statusText: status[2] ?? '', headers: h.headers };
+  if (typeof told === 'number') headers.set('content-length', String(told));
   if (length === 0) done();
-  if (none) return new Response(null, init);
-  return new Response(inflate(length === 0 ? null : pull(bodyOf(r, length), done, why => stream.reset(why)), h.headers), init);
+  const body = none || length === 0 ? null : pull(bodyOf(r, length), done, why => stream.reset(why));
+  const zipped = body && h.headers.has('content-encoding'); // gzip, which is all that passes
+  if (zipped) headers.delete('content-length');
+  return new Response(zipped ? body.pipeThrough(new DecompressionStream('gzip') as TransformStream<Bytes, Bytes>) : body, { status: code, headers });
 }
 
 /** Makes a stream of a body's parts. */
@@ -176,13 +179,6 @@ function pull(parts: AsyncGenerator<Bytes, void>, done: () => void, stop: (why?:
     },
     cancel: () => stop(),
   }, { highWaterMark: 0 });
-}
-
-function inflate(body: ReadableStream<Bytes> | null, headers: Headers): ReadableStream<Bytes> | null {
-  if (!body || headers.get('content-encoding') !== 'gzip') return body;
-  headers.delete('content-encoding');
-  headers.delete('content-length');
-  return body.pipeThrough(new DecompressionStream('gzip') as TransformStream<Bytes, Bytes>);
 }
 
 /** Gives the pieces of a stream. */

@@ -119,6 +119,19 @@ test('a read-only share is read, with checkpoints of each peer', async () => {
   assert.equal((await call('PUT', '/_local/x', { y: 'z'.repeat(70_000) })).status, 413);
 });
 
+test('attachments are data to a browser, and their types no other headers', async () => {
+  const { db, call } = share();
+  const types = { html: 'text/html', odd: 'text/html\r\nSet-Cookie: a=b', none: '', mixed: 'multipart/x-mixed-replace; boundary=x' };
+  await db.put({ _id: 'm', _attachments: Object.fromEntries(Object.entries(types).map(([name, content_type]) => [name, { content_type, data: btoa('<script>') }])) });
+  for (const name in types) {
+    const a = await call('GET', '/m/' + name);
+    assert.deepEqual([a.status, a.text, a.headers.get('content-type')], [200, '<script>', name === 'html' ? 'text/html' : 'application/octet-stream'], name);
+    assert.match(a.headers.get('content-security-policy'), /^sandbox; default-src 'none'/);
+    assert.equal(a.headers.get('x-content-type-options'), 'nosniff');
+    assert.equal(a.headers.has('set-cookie'), false);
+  }
+});
+
 test('multipart documents and ranges', async () => {
   const { db, call } = share();
   const body = ['--x', 'Content-Type: application/json', '', JSON.stringify({ _attachments: {
