@@ -36,7 +36,7 @@ func newHostileWorld(t *testing.T, limit time.Duration) *hostileWorld {
 		Admin:    evil.Login{Name: "admin", Password: h.secret("the administrator's password")},
 		Ann:      evil.Login{Name: "ann", Password: h.secret("ann's password")},
 		Mallory:  evil.Login{Name: "mallory", Password: "mallory's own"},
-		HiddenID: "hidden-000001", AbsentID: "absent-000001", LeftID: "left",
+		HiddenID: "hidden-000001", AbsentID: "hidden-000002", LeftID: "left",
 		Loveseat: func(ctx context.Context, args ...string) *exec.Cmd {
 			cmd := exec.CommandContext(ctx, filepath.Join(bin, "loveseat"), args...)
 			cmd.Env = h.env
@@ -50,6 +50,7 @@ func newHostileWorld(t *testing.T, limit time.Duration) *hostileWorld {
 	h.target.Loot = evil.NewLoot(h.secrets) // which knows them all now
 	h.target.Hub = h.tap(h.target.Direct)
 	h.target.Guarded = h.tap(h.target.Guarded)
+	h.target.Crowded = h.tap(h.target.Crowded)
 	t.Cleanup(evil.Done)
 	return h
 }
@@ -69,17 +70,20 @@ func (h *hostileWorld) tap(to string) string {
 	return tap.URL()
 }
 
-// startHubs starts the hub that is attacked, and one that is guarded more.
+// startHubs starts the hub that is attacked, and two with other settings.
 func (h *hostileWorld) startHubs() {
 	h.Helper()
 	h.env = append(h.env, "LOVESEAT_ADMIN="+h.target.Admin.Name+":"+h.target.Admin.Password)
 	const all = " list=* publish=* open=* signal=*"
 	main := h.hub("hub", "--log", "info", "--sign-up", "--limit-memory", fmt.Sprint(hubMemory), "--hub-database", "hub", "--hub-database", "flood",
 		"--hub-database", "closed open=trusted", "--hub-database", "unlisted list=trusted open=trusted", "--hub-database", "open"+all, "--hub-database", "other"+all)
-	guarded := h.hub("guarded", "--log", "info", "--sign-up", "--require-user", "--user-databases", "--limit-databases", fmt.Sprint(h.target.Databases))
+	h.env = h.env[:len(h.env)-1]
+	chief := evil.Login{Name: "chief", Password: h.secret("the chief's password")}
+	guarded := h.hub("guarded", "--log", "info", "--require-user", "--admin", chief.Name+":"+chief.Password)
+	crowded := h.hub("crowded", "--log", "info", "--sign-up", "--user-databases", "--limit-databases", fmt.Sprint(h.target.Databases), "--admin", h.target.Admin.Name+":"+h.target.Admin.Password)
+	h.target.Chief, h.target.Crowded, h.procs["the crowded hub"] = chief, crowded.url, crowded.Proc
 	h.target.Direct, h.target.HubPID, h.target.Guarded = main.url, main.Pid(), guarded.url
 	h.procs["the hub"], h.procs["the guarded hub"] = main.Proc, guarded.Proc
-	h.env = h.env[:len(h.env)-1]
 }
 
 // put writes into the hub as an administrator.

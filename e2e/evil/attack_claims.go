@@ -241,17 +241,17 @@ var relays = []Attack{
 
 // opensByRelay opens, reads and writes as a user who may not; by the relay alone, and with signals of other kinds.
 func opensByRelay(ctx context.Context, t *Target) error {
-	var errs []error
-	for _, kind := range []string{"", "relay", "restart", "candidate", "answer"} {
+	kinds := []string{"", "restart", "answer"}
+	errs := make([]error, len(kinds))
+	var wg sync.WaitGroup
+	for i, kind := range kinds {
 		w := wiring{relay: peeradapter.RelayHub}
 		if kind != "" { // the offer under another name
 			w = wiring{relay: peeradapter.RelayOff, signal: func(s share.Signaler) share.Signaler { return &renaming{s, kind} }}
-			if kind == "relay" {
-				w.relay = peeradapter.RelayHub
-			}
 		}
-		errs = append(errs, t.opensClosed(ctx, w, kind))
+		wg.Go(func() { errs[i] = t.opensClosed(ctx, w, kind) })
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
@@ -261,7 +261,7 @@ func (t *Target) opensClosed(ctx context.Context, w wiring, kind string) error {
 		return notMade("joining the hub", err)
 	}
 	defer p.Close()
-	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	r, err := p.Open(limited, t.Closed.ID)
 	if err != nil {

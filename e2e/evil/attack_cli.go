@@ -165,7 +165,7 @@ func printsPasswords(ctx context.Context, t *Target) error {
 	host := strings.TrimPrefix(t.Direct, "http://")
 	var errs []error
 	for _, password := range []string{"SECHALF#RETHALF", "SECHALF@RETHALF", "SECHALF/RETHALF", "SECHALF?RETHALF", "SECHALF@RETHALF/X", "SECHALF%RETHALF", "SECHALF RETHALF", "#SECHALFRETHALF", "SECHALF:RETHALF@"} {
-		address := "http://ann:" + password + "@" + host + "/hub"
+		address := "http://zoe:" + password + "@" + host + "/hub"
 		for _, args := range [][]string{{"ls", address}, {"open", address, "x"}, {"share", address, t.Dir + "/none/notes"}, {"sync", t.Dir + "/none/notes", address}, {"doctor", address}, {"verify", t.Dir + "/none/notes", address}} {
 			limited, cancel := context.WithTimeout(ctx, 8*time.Second)
 			cmd := t.Loveseat(limited, args...)
@@ -174,7 +174,7 @@ func printsPasswords(ctx context.Context, t *Target) error {
 			cancel()
 			for _, half := range []string{"SECHALF", "RETHALF"} {
 				if strings.Contains(string(out), half) {
-					errs = append(errs, fmt.Errorf("loveseat %s http://ann:%s@…: %.200s", args[0], password, out))
+					errs = append(errs, fmt.Errorf("loveseat %s http://zoe:%s@…: %.200s", args[0], password, out))
 					break
 				}
 			}

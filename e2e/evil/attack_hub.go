@@ -191,12 +191,20 @@ func slowPasswords(ctx context.Context, t *Target) error {
 		if err != nil || made.Status/100 != 2 {
 			return notMade("an account", fmt.Errorf("%v %w", made, err))
 		}
-		_, err = do(ctx, "PUT", at+"?rev="+member(made.Body, "rev"), request{as: &l, header: asJSON, body: text(fmt.Sprintf(
+		slow, err := do(ctx, "PUT", at+"?rev="+member(made.Body, "rev"), request{as: &l, header: asJSON, body: text(fmt.Sprintf(
 			`{"name":%q,"type":"user","roles":[],"password_scheme":"pbkdf2","pbkdf2_prf":"sha256","iterations":5000000,"salt":"00","derived_key":%q}`, l.Name, strings.Repeat("00", 32)))})
 		if err != nil {
 			return notMade("a user document", err)
 		}
+		if slow.Status/100 != 2 {
+			return nil // such a password is not taken
+		}
 		accounts = append(accounts, l)
+	}
+	fresh := Login{fmt.Sprintf("fresh-%d", sharerNumber.Add(1)), "a good password"} // which has not been checked yet
+	made, err := do(ctx, "PUT", t.Direct+"/_users/org.couchdb.user:"+fresh.Name, request{as: &t.Admin, header: asJSON, body: text(fmt.Sprintf(`{"name":%q,"type":"user","roles":[],"password":%q}`, fresh.Name, fresh.Password))})
+	if err != nil || made.Status/100 != 2 {
+		return notMade("an account", fmt.Errorf("%v %w", made, err))
 	}
 	var wg sync.WaitGroup
 	limited, cancel := context.WithCancel(ctx)
@@ -212,7 +220,7 @@ func slowPasswords(ctx context.Context, t *Target) error {
 		return ctx.Err()
 	}
 	began := time.Now()
-	a, err := do(ctx, "POST", t.Direct+"/_session", request{header: asJSON, body: text(fmt.Sprintf(`{"name":%q,"password":%q}`, t.Ann.Name, t.Ann.Password))})
+	a, err := do(ctx, "POST", t.Direct+"/_session", request{header: asJSON, body: text(fmt.Sprintf(`{"name":%q,"password":%q}`, fresh.Name, fresh.Password))})
 	took := time.Since(began)
 	if err != nil || a.Status != 200 {
 		return fmt.Errorf("an honest user does not get in, after %v: %v %w", took, a, err)
@@ -342,17 +350,22 @@ var databases = []Attack{
 func manyDatabases(ctx context.Context, t *Target) error {
 	for range t.Databases + 4 {
 		name := fmt.Sprintf("crowd-%d", sharerNumber.Add(1))
-		if _, err := do(ctx, "PUT", t.Guarded+"/_users/org.couchdb.user:"+name, request{header: asJSON, body: text(fmt.Sprintf(`{"name":%q,"type":"user","roles":[],"password":"a password"}`, name))}); err != nil {
+		if _, err := do(ctx, "PUT", t.Crowded+"/_users/org.couchdb.user:"+name, request{header: asJSON, body: text(fmt.Sprintf(`{"name":%q,"type":"user","roles":[],"password":"a password"}`, name))}); err != nil {
 			return notMade("an account", err)
 		}
 	}
-	a, err := do(ctx, "GET", t.Guarded+"/_all_dbs", request{as: &t.Admin})
-	var names []string
-	if err != nil || a.Status != 200 || json.Unmarshal([]byte(a.Body), &names) != nil {
-		return notMade("listing databases", fmt.Errorf("%v %w", a, err))
-	}
-	if len(names) > t.Databases {
-		return fmt.Errorf("there are %d databases, there may be %d", len(names), t.Databases)
+	for range 20 { // they are made a little later
+		a, err := do(ctx, "GET", t.Crowded+"/_all_dbs", request{as: &t.Admin})
+		var names []string
+		if err != nil || a.Status != 200 || json.Unmarshal([]byte(a.Body), &names) != nil {
+			return notMade("listing databases", fmt.Errorf("%v %w", a, err))
+		}
+		if len(names) > t.Databases {
+			return fmt.Errorf("there are %d databases, there may be %d", len(names), t.Databases)
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
 	}
 	return nil
 }
@@ -415,12 +428,12 @@ func locksOut(ctx context.Context, t *Target) error {
 		return do(ctx, "POST", t.Guarded+"/_session", request{header: asJSON, body: text(fmt.Sprintf(`{"name":%q,"password":%q}`, l.Name, l.Password))})
 	}
 	for i := range 8 {
-		if _, err := login(Login{t.Admin.Name, fmt.Sprint("wrong ", i)}); err != nil {
+		if _, err := login(Login{t.Chief.Name, fmt.Sprint("wrong ", i)}); err != nil {
 			return notMade("a log-in", err)
 		}
 	}
 	for began := time.Now(); ; {
-		a, err := login(t.Admin)
+		a, err := login(t.Chief)
 		if err != nil {
 			return notMade("a log-in", err)
 		}

@@ -92,9 +92,9 @@ func shareQuery(selectors []string) func(context.Context, *Target) error {
 }
 
 func (t *Target) query(ctx context.Context, who string, pid int, room int64, selectors []string, ask func(ctx context.Context, path, body string) (*answer, error)) error {
-	var errs []error
 	for i, selector := range selectors {
 		for path, body := range asked(selector) {
+			var errs []error
 			g := watch(pid)
 			limited, cancel := context.WithTimeout(ctx, Prompt)
 			began := time.Now()
@@ -112,10 +112,10 @@ func (t *Target) query(ctx context.Context, who string, pid int, room int64, sel
 			if err := t.within(who, g.end(), room); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", what, err))
 			}
-			if len(errs) > 3 {
+			if len(errs) > 0 { // the next would not begin as this did
 				return errors.Join(errs...)
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -61,12 +61,13 @@ type Target struct {
 	HubPID  int
 	HubData string // its directory
 	Memory  int64  // its --limit-memory
-	// Guarded is another hub, with --require-user, --user-databases and --limit-databases.
-	Guarded   string
-	Databases int // its limit
+	Guarded   string // another hub, with --require-user
+	Crowded   string // one with --sign-up, --user-databases and --limit-databases
+	Databases int    // its limit
 	HubBinary string
 
 	Admin, Ann, Mallory Login // Mallory has an ordinary account
+	Chief               Login // an administrator of Guarded who has not logged in yet
 
 	Garden    Share  // filtered by {"public":true}; has HiddenID, of the same length as AbsentID, which it does not have
 	Library   Share  // read-only
