@@ -75,7 +75,7 @@ func (h *hostileWorld) startHubs() {
 	h.Helper()
 	h.env = append(h.env, "LOVESEAT_ADMIN="+h.target.Admin.Name+":"+h.target.Admin.Password)
 	const all = " list=* publish=* open=* signal=*"
-	main := h.hub("hub", "--log", "info", "--sign-up", "--limit-memory", fmt.Sprint(hubMemory), "--hub-database", "hub", "--hub-database", "flood",
+	main := h.hub("hub", "--log", "info", "--sign-up", "--turn-udp", "127.0.0.1:0", "--limit-memory", fmt.Sprint(hubMemory), "--hub-database", "hub", "--hub-database", "flood",
 		"--hub-database", "closed open=trusted", "--hub-database", "unlisted list=trusted open=trusted", "--hub-database", "open"+all, "--hub-database", "other"+all)
 	h.env = h.env[:len(h.env)-1]
 	chief := evil.Login{Name: "chief", Password: h.secret("the chief's password")}

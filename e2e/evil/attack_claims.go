@@ -407,9 +407,9 @@ var manyShares = []Attack{
 	{Item: 19, Name: "shares without end of a user's many peers", Run: func(ctx context.Context, t *Target) error { return t.floodOfShares(ctx, 40) }, Stranger: true},
 }
 
-// floodOfShares publishes 1,200 shares of 30 KB, 36 MB: not all of them are kept.
+// floodOfShares publishes 600 shares of 30 KB, 18 MB: not all of them are kept.
 func (t *Target) floodOfShares(ctx context.Context, peers int) error {
-	const shares, workers = 1200, 8
+	const shares, workers = 600, 8
 	docs, err := manyShareDocs(peers, shares/peers)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func rawHub(ctx context.Context, t *Target) error {
 	log := basic(t.Mallory)
 	host := "Host: localhost\r\n" + log
 	put := "PUT /notes/smuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}"
-	for _, raw := range []string{
+	err := together([]string{
 		put, "PUT /notes%2Fsmuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}", "PUT //notes//smuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}",
 		"PUT /public/../notes/smuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}", "PUT /public/%2e%2e/notes/smuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}",
 		"POST /public/_find HTTP/1.1\r\n" + host + "Content-Type: application/json\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + put,
@@ -52,7 +52,7 @@ func rawHub(ctx context.Context, t *Target) error {
 		"COPY /public/big-0 HTTP/1.1\r\n" + host + "Destination: ../notes/smuggled\r\n\r\n", "COPY /public/big-0 HTTP/1.1\r\n" + host + "Destination: http://localhost/notes/smuggled\r\n\r\n",
 		"GET /notes/_changes HTTP/1.1\r\n" + host + "X-Auth-CouchDB-UserName: ann\r\nX-Auth-CouchDB-Roles: _admin\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n",
 		"GET /_all_dbs HTTP/1.1\r\nHost: localhost\r\nCookie: AuthSession=YWRtaW46NjAwMDAwMDA6AAAA\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-	} {
+	}, func(raw string) error {
 		got, err := send(ctx, t.Hub, raw)
 		if err != nil {
 			return notMade("a connection", err)
@@ -60,6 +60,10 @@ func rawHub(ctx context.Context, t *Target) error {
 		if a, err := parse(got); err == nil && a.Status >= 500 && a.Status != 501 && a.Status != 505 {
 			return fmt.Errorf("%.100q gets %v", raw, a)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	a, err := do(ctx, "GET", t.Direct+"/notes/smuggled", request{as: &t.Ann})
 	if err != nil || a.Status != 404 {
@@ -246,7 +250,7 @@ func holdsBodies(method, path, kind string) func(context.Context, *Target) error
 	return func(ctx context.Context, t *Target) error {
 		const each, conns = 40 << 20, 8
 		g := watch(t.HubPID)
-		limited, cancel := context.WithTimeout(ctx, 3*time.Second)
+		limited, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
 		defer cancel()
 		piece := bytes.Repeat([]byte("x"), 256<<10)
 		var wg sync.WaitGroup

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -321,7 +323,7 @@ func liesToPullers(ctx context.Context, t *Target) error {
 				if strings.HasSuffix(r.URL.Path, "_changes") {
 					body = append(body, fmt.Sprintf(`{"seq":"%d","id":%s,"changes":[{"rev":%s}]}`, i+1, quoted(id), rev))
 				} else {
-					body = append(body, fmt.Sprintf(`{"id":%s,"docs":[{"ok":{"_id":%s,"_rev":%s,"_revisions":{"start":1,"ids":["967a00dff5e02add41819138abb3284d"]},"_attachments":{"a":{"content_type":"text/plain","revpos":1,"digest":"md5-AAAAAAAAAAAAAAAAAAAAAA==","data":"eHh4"}}}}]}`, id2(id), id2(id), rev))
+					body = append(body, fmt.Sprintf(`{"id":%s,"docs":[{"ok":{"_id":%s,"_rev":%s,"_revisions":{"start":1,"ids":["967a00dff5e02add41819138abb3284d"]},"_attachments":{"a":{"content_type":"text/plain","revpos":1,"digest":"md5-AAAAAAAAAAAAAAAAAAAAAA==","data":"eHh4"}}}}]}`, quoted(id), quoted(id), rev))
 				}
 			}
 			out := `{"results":[` + strings.Join(body, ",") + `],"last_seq":"1000000","pending":0}`
@@ -329,14 +331,8 @@ func liesToPullers(ctx context.Context, t *Target) error {
 			return err == nil
 		},
 	}
-	var errs []error
-	for name, lie := range lies {
-		errs = append(errs, t.pullsFrom(ctx, name, lie))
-	}
-	return errors.Join(errs...)
+	return together(slices.Sorted(maps.Keys(lies)), func(name string) error { return t.pullsFrom(ctx, name, lies[name]) })
 }
-
-func id2(id string) string { return quoted(id) }
 
 func (t *Target) pullsFrom(ctx context.Context, name string, lie evilAnswer) error {
 	s, err := t.sharer(ctx, func(w io.Writer, r *http.Request) bool {

@@ -193,7 +193,7 @@ func rawStreams(ctx context.Context, t *Target) error {
 	defer o.Close()
 	db, host := "/"+t.Library.DB, "Host: "+t.Library.ID+"\r\n"
 	put := "PUT " + db + "/smuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}"
-	for _, raw := range []string{
+	err = together([]string{
 		put,
 		"POST " + db + "/_find HTTP/1.1\r\n" + host + "Content-Type: application/json\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + put,
 		"POST " + db + " HTTP/1.1\r\n" + host + "Content-Type: application/json\r\nX-HTTP-Method-Override: PUT\r\nContent-Length: 18\r\n\r\n{\"_id\":\"smuggled\"}",
@@ -201,7 +201,7 @@ func rawStreams(ctx context.Context, t *Target) error {
 		"PUT /" + db + "//smuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}",
 		"PUT " + db + "/_local/..%2fsmuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}",
 		"PUT " + db + "/_design%2fsmuggled HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}",
-		"POST " + db + "/_bulk_docs HTTP/1.1\r\n" + host + "Content-Type: application/json\r\nContent-Length: 58\r\n\r\n{\"new_edits\":false,\"docs\":[{\"_id\":\"smuggled\",\"_rev\":\"1-a\"}]}",
+		"POST " + db + "/_bulk_docs HTTP/1.1\r\n" + host + "Content-Type: application/json\r\nContent-Length: 60\r\n\r\n{\"new_edits\":false,\"docs\":[{\"_id\":\"smuggled\",\"_rev\":\"1-a\"}]}",
 		"POST " + db + "/_purge HTTP/1.1\r\n" + host + "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
 		"DELETE " + db + " HTTP/1.1\r\n" + host + "\r\n", "PUT " + db + "x HTTP/1.1\r\n" + host + "\r\n", "POST " + db + "/_compact HTTP/1.1\r\n" + host + "Content-Type: application/json\r\n\r\n",
 		"PUT " + db + "/smuggled HTTP/1.1\r\n" + host + "Loveseat-User: ann\r\nX-Forwarded-For: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}",
@@ -209,7 +209,7 @@ func rawStreams(ctx context.Context, t *Target) error {
 		"GET " + db + " HTTP/1.1\r\n" + host + host + "\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x01\x02\r\n\r\n",
 		"GET " + db + "/_changes?feed=continuous&heartbeat=0&timeout=0 HTTP/1.1\r\n" + host + "\r\n", "GET " + db + "/_all_docs?limit=-1&skip=99999999999999999999 HTTP/1.1\r\n" + host + "\r\n",
 		"GET " + db + "/" + strings.Repeat("%2e%2e%2f", 20) + "etc/passwd HTTP/1.1\r\n" + host + "\r\n", "GET " + db + "/_design/a/_rewrite/../../_local/secret HTTP/1.1\r\n" + host + "\r\n",
-	} {
+	}, func(raw string) error {
 		got, err := o.raw(ctx, t.Library.ID, raw)
 		if err != nil {
 			return notMade("a stream", err)
@@ -217,6 +217,10 @@ func rawStreams(ctx context.Context, t *Target) error {
 		if a, err := parse(got); err == nil && a.Status >= 500 && a.Status != 501 && a.Status != 505 {
 			return fmt.Errorf("%.100q gets %v", raw, a)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	a, err := o.do(ctx, "GET", "/_all_docs", request{})
 	if err != nil || a.Status != 200 {

@@ -36,7 +36,7 @@ func All() []Attack {
 	var all []Attack
 	for _, some := range [][]Attack{
 		general, opened, queries, filteredShare, floodedShare, digests, claims, proofs, chains, locals, relays, halfOpen,
-		idleWebSockets, tombstones, oracles, slowHashes, bodies, packed, manyShares, manyLocals, databases, terminal, locks, passwords,
+		idleWebSockets, tombstones, oracles, slowHashes, bodies, packed, manyShares, manyLocals, databases, terminal, locks, turns, passwords,
 	} {
 		all = append(all, some...)
 	}
@@ -56,11 +56,11 @@ type Share struct {
 // A Target is the honest world that is attacked. URLs are of servers; what the hostile side receives
 // from them and from shares passes by Loot.
 type Target struct {
-	Hub     string // as the hostile side reaches it
-	Direct  string // as honest users do
-	HubPID  int
-	HubData string // its directory
-	Memory  int64  // its --limit-memory
+	Hub       string // as the hostile side reaches it
+	Direct    string // as honest users do
+	HubPID    int
+	HubData   string // its directory
+	Memory    int64  // its --limit-memory
 	Guarded   string // another hub, with --require-user
 	Crowded   string // one with --sign-up, --user-databases and --limit-databases
 	Databases int    // its limit

@@ -27,21 +27,19 @@ type peer struct {
 	hub    string // URL of the hub database, with log-in
 	client *kivik.Client
 
-	mu        sync.Mutex
 	transport share.Transport
 }
 
 // A wiring is how a peer differs from an honest one. The zero value is a signed-in Mallory with a new key.
 type wiring struct {
 	id     *share.Identity
-	as     *Login                                // nil: Mallory
-	nobody bool                                  // does not sign in
-	direct bool                                  // an honest one, whose bytes are not looked through
-	server string                                // another hub's URL
-	relay  peeradapter.RelayMode                 // RelayOff if it is RelayAuto
-	signal func(share.Signaler) share.Signaler   // changes what is signalled
-	serve  func(net.Conn)                        // takes the streams that others open
-	wrap   func(share.Transport) share.Transport // set by join, of serve
+	as     *Login                              // nil: Mallory
+	nobody bool                                // does not sign in
+	direct bool                                // an honest one, whose bytes are not looked through
+	server string                              // another hub's URL
+	relay  peeradapter.RelayMode               // RelayOff if it is RelayAuto
+	signal func(share.Signaler) share.Signaler // changes what is signalled
+	serve  func(net.Conn)                      // takes the streams that others open
 }
 
 func (t *Target) join(ctx context.Context, db string, w wiring) (*peer, error) {
@@ -220,7 +218,7 @@ func (p *peer) raw(ctx context.Context, id, text string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	return exchange(c, text)
+	return exchange(c, text), nil
 }
 
 // An opener is a hostile peer that has a share open.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -92,17 +93,36 @@ func read(resp *http.Response) (*answer, error) {
 }
 
 // send writes raw bytes on a connection of their own to the server of a URL, and returns all that comes back
-// until that ends or a second has passed without a byte.
+// until that ends or some time has passed without a byte.
 func send(ctx context.Context, server, bytes string) (string, error) {
 	c, err := dial(ctx, server)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	return exchange(c, bytes)
+	return exchange(c, bytes), nil
 }
 
-func exchange(c net.Conn, text string) (string, error) {
+// silence is after how long nothing more is expected.
+const silence = 700 * time.Millisecond
+
+// together calls fn for each of some texts, a few at a time, and joins the errors.
+func together(all []string, fn func(string) error) error {
+	errs := make([]error, len(all))
+	turns := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for i, s := range all {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			errs[i] = fn(s)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func exchange(c net.Conn, text string) string {
 	wrote := make(chan struct{})
 	go func() {
 		defer close(wrote)
@@ -112,7 +132,7 @@ func exchange(c net.Conn, text string) (string, error) {
 	var out bytes.Buffer
 	buf := make([]byte, 32<<10)
 	for out.Len() < maxAnswer {
-		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(silence))
 		n, err := c.Read(buf)
 		out.Write(buf[:n])
 		if err != nil {
@@ -121,7 +141,7 @@ func exchange(c net.Conn, text string) (string, error) {
 	}
 	_ = c.Close()
 	<-wrote
-	return out.String(), nil
+	return out.String()
 }
 
 func dial(ctx context.Context, server string) (net.Conn, error) {
