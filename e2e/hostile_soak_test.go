@@ -44,9 +44,9 @@ func TestHostileSoak(t *testing.T) {
 	s := &hostileSoak{hostileWorld: newHostileWorld(t, length+10*time.Minute), times: map[string][]time.Duration{}, failed: map[string]int{}, attacks: map[string]*attackCount{}}
 	s.startHonest()
 	s.run(length, seed)
-	s.settle()
 	s.judge(patience)
 	s.checkHonest()
+	s.settle()
 }
 
 // A hostileSoak is what TestHostileSoak runs.
@@ -83,7 +83,7 @@ func (s *hostileSoak) startHonest() {
 	s.next(opened, "open", &e)
 	s.open = e.URL
 	s.procs["bob's open share"] = opened
-	s.procs["bob's sync"] = s.start(s.command("loveseat", "--identity", s.path("bob"), "sync", s.path("bob/common"), hub+"/share:"+shared.ID, "--live", "--network", "127.0.0.0/8"))
+	s.procs["bob's sync"] = s.start(s.command("loveseat", "--identity", s.path("bob"), "sync", s.path("bob/common"), s.target.Direct+"/hub/share:"+shared.ID, "--live", "--network", "127.0.0.0/8"))
 	s.pouch = s.world.pouch()
 	s.pouch.do("live", step{"name": "hub", "a": s.path("pouch"), "b": withLogIn(s.target.Direct, s.target.Ann) + "/notes"}, nil)
 }

@@ -84,6 +84,7 @@ func (h *hostileWorld) startHubs() {
 	h.target.Chief, h.target.Crowded, h.procs["the crowded hub"] = chief, crowded.url, crowded.Proc
 	h.target.Direct, h.target.HubPID, h.target.Guarded = main.url, main.Pid(), guarded.url
 	h.procs["the hub"], h.procs["the guarded hub"] = main.Proc, guarded.Proc
+	h.env = append(h.env, "LOVESEAT_HUB="+withLogIn(main.url, h.target.Ann)+"/hub")
 }
 
 // put writes into the hub as an administrator.

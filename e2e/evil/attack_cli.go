@@ -146,7 +146,7 @@ func reasonsInTerminal(ctx context.Context, t *Target) error {
 	var errs []error
 	for _, args := range [][]string{
 		{"open", hub, s.share.ID(), "--network", "127.0.0.0/8"},
-		{"sync", fmt.Sprintf("%s/terminal-%d/notes", t.Dir, sharerNumber.Add(1)), hub + "/share:" + s.share.ID(), "--pull", "--network", "127.0.0.0/8"},
+		{"sync", fmt.Sprintf("%s/terminal-%d/notes", t.Dir, sharerNumber.Add(1)), t.Direct + "/hub/share:" + s.share.ID(), "--pull", "--network", "127.0.0.0/8"},
 	} {
 		limited, cancel := context.WithTimeout(ctx, 6*time.Second)
 		cmd := t.Loveseat(limited, args...)

@@ -349,7 +349,7 @@ func (t *Target) pullsFrom(ctx context.Context, name string, lie evilAnswer) err
 	limited, cancel := context.WithTimeout(ctx, 4*time.Second)
 	defer cancel()
 	to := fmt.Sprintf("%s/puller-%d", t.Dir, sharerNumber.Add(1))
-	cmd := t.Loveseat(limited, "sync", to+"/notes", with(t.Direct, t.Ann)+"/hub/share:"+s.share.ID(), "--pull", "--network", "127.0.0.0/8")
+	cmd := t.Loveseat(limited, "sync", to+"/notes", t.Direct+"/hub/share:"+s.share.ID(), "--pull", "--network", "127.0.0.0/8")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second

@@ -83,7 +83,7 @@ type Target struct {
 	Dir  string // for what the hostile side keeps
 	// Alone says that nothing else happens to the target, so that what an attack costs can be measured.
 	Alone bool
-	// Loveseat is the command line as an honest user runs it.
+	// Loveseat is the command line as Ann runs it, with LOVESEAT_HUB set.
 	Loveseat func(ctx context.Context, args ...string) *exec.Cmd
 }
 
