@@ -170,7 +170,7 @@ func (t *Target) idleWebSockets(ctx context.Context, say string) error {
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		_, _ = c.Read(make([]byte, 512))
 	}
-	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	began := time.Now()
 	cmd := t.Loveseat(limited, "verify", t.WebSocket, t.WebSocket)

@@ -80,7 +80,7 @@ func harmless(a *answer) error {
 		bad = append(bad, "no Cross-Origin-Resource-Policy")
 	}
 	kind := strings.ToLower(a.Header.Get("Content-Type"))
-	for _, active := range []string{"html", "svg", "xml", "javascript", "ecmascript", "pdf", "css", "x-mixed-replace"} {
+	for _, active := range []string{"html", "svg", "xml", "javascript", "ecmascript", "pdf", "x-mixed-replace"} {
 		if strings.Contains(kind, active) && !strings.HasPrefix(strings.ToLower(a.Header.Get("Content-Disposition")), "attachment") {
 			bad = append(bad, kind+" that is shown")
 		}
@@ -180,8 +180,8 @@ func navigates(ctx context.Context, t *Target) error {
 		for _, h := range []http.Header{
 			headers("Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Sec-Fetch-User", "?1"),
 			headers("Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"),
-			headers("Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"),
-			headers("Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"),
+			headers("Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "object"),
+			headers("Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "frame"),
 			headers("Origin", "null"), headers("Origin", "http://evil.example"),
 			headers("Origin", "http://127.0.0.1.evil.example"), headers("Origin", "file://"),
 		} {
