@@ -14,6 +14,7 @@ var queries = []Attack{
 	{Item: 2, Name: "a small query whose patterns are slow on a long text", Run: hubQuery(slowPatterns), Stranger: true},
 	{Item: 2, Name: "a list of operands that each document is compared with", Run: hubQuery(longLists), Stranger: true},
 	{Item: 2, Name: "a selector that is deep or wide", Run: hubQuery(wideSelectors), Stranger: true},
+	{Item: 2, Name: "patterns that backtrack, at a share", Run: shareQuery(backtracking)},
 	{Item: 2, Name: "patterns that are large, at a share", Run: shareQuery(largePatterns)},
 	{Item: 2, Name: "patterns that are slow, at a share", Run: shareQuery(slowPatterns)},
 	{Item: 2, Name: "long lists and wide selectors, at a share", Run: shareQuery(append(longLists, wideSelectors...))},
@@ -33,6 +34,11 @@ var slowPatterns = []string{
 	`{"$or":[` + repeated(20, func(i int) string { return fmt.Sprintf(`{"text":{"$regex":"(.{0,30}){33}[%d]$"}}`, i) }) + `]}`,
 	`{"text":{"$not":{"$regex":"(.?){1000}\\n"}}}`,
 	`{"$nor":[` + repeated(12, func(i int) string { return fmt.Sprintf(`{"text":{"$regex":"(a|.)*.{%d}z$"}}`, 900+i) }) + `]}`,
+}
+
+// backtracking are patterns that a matcher which tries one way after the other does not come to an end with.
+var backtracking = []string{
+	`{"text":{"$regex":"^(a+)+$"}}`, `{"text":{"$regex":"(a|a)*b$"}}`, `{"text":{"$regex":"(.*a){25}$"}}`, `{"_id":{"$regex":"^(([a-z0-9])+.)+[A-Z]([a-z])+$"}}`,
 }
 
 // longLists are of the size that the review used, 1.8 MB.

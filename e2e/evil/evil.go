@@ -43,6 +43,17 @@ func All() []Attack {
 	return all
 }
 
+// OfShares are the attacks that need nothing but a filtered share, the target's Garden: whoever serves it.
+func OfShares() []Attack {
+	return []Attack{
+		filteredShare[0], {Item: 15, Name: oracles[0].Name, Run: shareOracle},
+		{Item: 2, Name: "patterns that are slow, at a share", Run: shareQuery(slowPatterns)},
+		{Item: 2, Name: "patterns that backtrack, at a share", Run: shareQuery(backtracking)},
+		{Item: 2, Name: "long lists and wide selectors, at a share", Run: shareQuery(append(longLists, wideSelectors...))},
+		floodedShare[0], floodedShare[1],
+	}
+}
+
 // A Login is an account at the hub.
 type Login struct{ Name, Password string }
 
@@ -81,6 +92,8 @@ type Target struct {
 
 	Loot *Loot
 	Dir  string // for what the hostile side keeps
+	// AnyNetwork says that peers are reached by other addresses than those of loopback, as browsers are.
+	AnyNetwork bool
 	// Alone says that nothing else happens to the target, so that what an attack costs can be measured.
 	Alone bool
 	// Loveseat is the command line as Ann runs it, with LOVESEAT_HUB set.

@@ -61,7 +61,7 @@ func (t *Target) join(ctx context.Context, db string, w wiring) (*peer, error) {
 		w.as = &t.Mallory
 	}
 	dsn := server
-	if !w.nobody {
+	if !w.nobody && w.as.Name != "" {
 		dsn = with(server, *w.as)
 	}
 	p.hub = dsn + "/" + db
@@ -76,7 +76,7 @@ func (t *Target) join(ctx context.Context, db string, w wiring) (*peer, error) {
 			if w.signal != nil {
 				s = w.signal(s)
 			}
-			tr, err := peeradapter.New(peeradapter.Config{Networks: []string{"127.0.0.0/8"}, Logger: quiet, Relay: peeradapter.Relay{Mode: w.relay, Hub: p.hub}}, s)
+			tr, err := peeradapter.New(peeradapter.Config{Networks: t.networks(), Logger: quiet, Relay: peeradapter.Relay{Mode: w.relay, Hub: p.hub}}, s)
 			if err != nil {
 				return nil, err
 			}
@@ -88,6 +88,13 @@ func (t *Target) join(ctx context.Context, db string, w wiring) (*peer, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+func (t *Target) networks() []string {
+	if t.AnyNetwork {
+		return nil
+	}
+	return []string{"127.0.0.0/8"}
 }
 
 // Close leaves the hub.
