@@ -30,7 +30,7 @@ test-ui: web/dist/ui/index.html
 
 # The real binaries with a real Chromium and a real Firefox.
 test-browser: build test-plugin | browsers
-	node --test --test-timeout=180000 --test-concurrency=1 e2e/browser/browser.test.mjs e2e/browser/peers.test.mjs
+	node --test --test-timeout=180000 --test-concurrency=1 e2e/browser/browser.test.mjs e2e/browser/peers.test.mjs e2e/browser/evil.test.mjs
 	node --test --test-timeout=600000 --test-concurrency=1 e2e/browser/ui.test.mjs e2e/browser/ui-screens.test.mjs
 
 build: need-go web/dist/ui/index.html
@@ -64,7 +64,8 @@ bench: build e2e/bench/node_modules/.ok e2e/node_modules/.ok
 	$(MAKE) test-plugin browsers
 	node e2e/browser/bars.mjs
 
-# Slow: an hour (LOVESEAT_SOAK_TIME=10m: less) of edits, kills, cuts and restarts; a pool of 16 peers; large attachments.
+# Slow: an hour (LOVESEAT_SOAK_TIME=10m: less) of edits, kills, cuts and restarts; ten minutes of hostile peers and strangers next to
+# honest ones; a pool of 16 peers; large attachments.
 soak: build e2e/node_modules/.ok
 	LOVESEAT_SOAK=1 $(GO) test -run 'Soak|LargeAttachment' -timeout 180m -v ./e2e
 	LOVESEAT_SOAK=1 $(GO) test -run Soak -timeout 60m -v ./localdb

@@ -26,7 +26,7 @@ async function attack(...args) {
   return all.filter(a => a.error);
 }
 
-test('chromium: a hostile opener of what a page shares', async () => {
+test('chromium: a hostile opener of what a page shares', { timeout: 170_000 }, async () => {
   const page = await w.page('/');
   const secret = name => `canary-${name}-${Math.random().toString(36).slice(2)}`;
   const secrets = [secret('hidden'), secret('left'), secret('local')];
@@ -37,7 +37,7 @@ test('chromium: a hostile opener of what a page shares', async () => {
     await db.put({ _id: 'seen', public: true, n: 1, list: [1, 2], text: 'a'.repeat(20_000) + '!' });
     await db.put({ _id: 'hidden-000001', public: false, secret: secrets[0] });
     await db.put({ _id: '_local/secret', secret: secrets[2] });
-    const { id } = await h.shareDatabase(db, { name: 'page garden', selector: { public: true } });
+    const { id } = await h.shareDatabase(db, { name: 'page garden', filter: doc => doc.public === true });
     return { id, left };
   }, [hub, secrets]);
   // How long the page is held up at most.

@@ -264,7 +264,11 @@ func (t *Target) opensClosed(ctx context.Context, w wiring, kind string) error {
 		return notMade("joining the hub", err)
 	}
 	defer p.Close()
-	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
+	patience := 15 * time.Second // who may not is told so at once
+	if kind != "" {
+		patience = 3 * time.Second // nobody answers
+	}
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	r, err := p.Open(limited, t.Closed.ID)
 	if err != nil {

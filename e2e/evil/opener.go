@@ -247,7 +247,12 @@ func (t *Target) openAs(ctx context.Context, s Share, w wiring) (*opener, error)
 		return nil, notMade("joining the hub", err)
 	}
 	o := &opener{p, s, "http://" + s.ID + "/" + s.DB, p.http()}
-	a, err := o.do(ctx, "GET", "", request{})
+	var a *answer
+	for range 3 { // a busy machine's first negotiation may take too long
+		if a, err = o.do(ctx, "GET", "", request{}); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
 	if err == nil && a.Status != 200 {
 		err = fmt.Errorf("%v", a)
 	}
