@@ -28,6 +28,7 @@ func asksForHidden(ctx context.Context, t *Target) error {
 	defer o.Close()
 	var errs []error
 	// the answer must hold nothing of what the document has become: Loot looks for that in all that comes, and here for a lie.
+	failed := false
 	ask := func(method, path, body string, h ...string) {
 		a, err := o.do(ctx, method, path, request{header: headers(append([]string{"Content-Type", "application/json"}, h...)...), body: text(body)})
 		if err != nil {
@@ -35,6 +36,10 @@ func asksForHidden(ctx context.Context, t *Target) error {
 		}
 		if strings.Contains(a.Body, "canary") {
 			errs = append(errs, fmt.Errorf("%s %s %.80s: %v", method, path, body, a))
+		}
+		if a.Status >= 500 && a.Status != 501 && !failed { // the first of them may be why the others are
+			failed = true
+			errs = append(errs, fmt.Errorf("%s %s %.80s makes the sharer fail: %v", method, path, body, a))
 		}
 	}
 	for _, id := range []string{t.LeftID, t.HiddenID} {
