@@ -90,6 +90,35 @@ var floodedShare = []Attack{
 	{Item: 4, Name: "one-byte frames within the window", Run: smallFrames},
 	{Item: 4, Name: "thousands of streams, and headers that do not end", Run: manyStreams},
 	{Item: 4, Name: "what no HTTP client would say, over streams", Run: rawStreams},
+	{Item: 4, Name: "numbers that a database does not take", Run: hugeNumbers},
+}
+
+// hugeNumbers asks for more than there can be, and for what is none: each is answered or refused, and the next one served.
+func hugeNumbers(ctx context.Context, t *Target) error {
+	o, err := t.open(ctx, t.Garden)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	for _, n := range []string{"4294967296", "2147483648", "9007199254740991", "9007199254740993", "18446744073709551616", "1e308", "-1", "-9007199254740991", "0.5", "NaN", "null", "%22%22"} {
+		for _, q := range []struct{ method, path, body string }{
+			{"GET", "/_all_docs?limit=" + n, ""}, {"GET", "/_all_docs?skip=" + n, ""}, {"GET", "/_all_docs?include_docs=true&descending=true&limit=" + n + "&skip=" + n, ""},
+			{"GET", "/_changes?limit=" + n, ""}, {"GET", "/_changes?since=" + n, ""}, {"GET", "/_changes?seq_interval=" + n, ""}, {"GET", "/_changes?feed=longpoll&timeout=10&heartbeat=" + n + "&since=" + n, ""}, {"GET", "/_changes?descending=true&limit=" + n, ""},
+			{"POST", "/_find", `{"selector":{"_id":{"$gt":null}},"limit":` + n + `}`}, {"POST", "/_find", `{"selector":{},"skip":` + n + `}`}, {"POST", "/_find", `{"selector":{"_id":"seen"}}`},
+			{"POST", "/_all_docs?limit=" + n, `{"keys":["seen"],"skip":` + n + `}`},
+		} {
+			limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+			a, err := o.do(limited, q.method, q.path, request{header: asJSON, body: text(q.body)})
+			cancel()
+			if err == nil && a.Status >= 500 && a.Status != 501 {
+				return fmt.Errorf("%s %s %s makes the sharer fail: %v", q.method, q.path, q.body, a)
+			}
+		}
+	}
+	if a, err := o.do(ctx, "GET", "/_all_docs", request{}); err != nil || a.Status != 200 {
+		return fmt.Errorf("after that the share does not answer: %v %w", a, err)
+	}
+	return nil
 }
 
 const sharerRoom = 128 << 20 // by which a sharer may grow

@@ -43,15 +43,18 @@ func All() []Attack {
 	return all
 }
 
-// OfShares are the attacks that need nothing but a filtered share, the target's Garden: whoever serves it.
-func OfShares() []Attack {
-	return []Attack{
-		filteredShare[0], {Item: 15, Name: oracles[0].Name, Run: shareOracle},
-		{Item: 2, Name: "patterns that are slow, at a share", Run: shareQuery(slowPatterns)},
-		{Item: 2, Name: "patterns that backtrack, at a share", Run: shareQuery(backtracking)},
-		{Item: 2, Name: "long lists and wide selectors, at a share", Run: shareQuery(append(longLists, wideSelectors...))},
-		floodedShare[0], floodedShare[1],
+// OfShares are the attacks that need nothing but a share, the target's Garden, whoever serves it; filtered: its filter too.
+func OfShares(filtered bool) []Attack {
+	var of []Attack
+	if filtered {
+		of = append(of, filteredShare[0], oracles[0])
 	}
+	return append(of,
+		Attack{Item: 2, Name: "patterns that are slow, at a share", Run: shareQuery(slowPatterns)},
+		Attack{Item: 2, Name: "patterns that backtrack, at a share", Run: shareQuery(backtracking)},
+		Attack{Item: 2, Name: "long lists and wide selectors, at a share", Run: shareQuery(append(longLists, wideSelectors...))},
+		floodedShare[0], floodedShare[1], floodedShare[3],
+	)
 }
 
 // A Login is an account at the hub.

@@ -17,9 +17,9 @@ import (
 func main() {
 	t := &evil.Target{AnyNetwork: true}
 	flag.StringVar(&t.Hub, "hub", "", "`URL` of the hub's server")
-	flag.StringVar(&t.Garden.ID, "share", "", "`ID` of the share, which is filtered")
+	flag.StringVar(&t.Garden.ID, "share", "", "`ID` of the share")
 	flag.StringVar(&t.Garden.DB, "db", "", "`name` of its database")
-	flag.StringVar(&t.HiddenID, "hidden", "", "`id` of a document that the filter hides")
+	flag.StringVar(&t.HiddenID, "hidden", "", "`id` of a document that the share's filter hides; empty: it has none")
 	flag.StringVar(&t.AbsentID, "absent", "", "`id` of as many bytes of one that is not there")
 	flag.StringVar(&t.LeftID, "left", "", "`id` of a document that has left the filter")
 	flag.StringVar(&t.LeftRev, "left-rev", "", "its `revision` that was in it")
@@ -42,7 +42,7 @@ func run(t *evil.Target) (err error) {
 	}
 	defer os.RemoveAll(t.Dir)
 	out := json.NewEncoder(os.Stdout)
-	for _, a := range append(evil.OfShares(), evil.Attack{Item: 3, Name: "secrets in what was received", Run: func(context.Context, *evil.Target) error { return t.Loot.Err() }}) {
+	for _, a := range append(evil.OfShares(t.HiddenID != ""), evil.Attack{Item: 3, Name: "secrets in what was received", Run: func(context.Context, *evil.Target) error { return t.Loot.Err() }}) {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		said := ""
 		if err := a.Run(ctx, t); err != nil {
