@@ -22,7 +22,7 @@ async function attack(...args) {
   const [code] = await once(p, 'close');
   assert.equal(code, 0);
   const all = out.trim().split('\n').map(l => JSON.parse(l));
-  assert.ok(all.length > 4, out);
+  assert.ok(all.length > 4 || all.some(a => a.error), out);
   return all.filter(a => a.error);
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -43,14 +44,18 @@ func run(t *evil.Target) (err error) {
 	defer os.RemoveAll(t.Dir)
 	out := json.NewEncoder(os.Stdout)
 	for _, a := range append(evil.OfShares(t.HiddenID != ""), evil.Attack{Item: 3, Name: "secrets in what was received", Run: func(context.Context, *evil.Target) error { return t.Loot.Err() }}) {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		said := ""
-		if err := a.Run(ctx, t); err != nil {
-			said = err.Error()
+		made := a.Run(ctx, t)
+		if made != nil {
+			said = made.Error()
 		}
 		cancel()
 		if err := out.Encode(map[string]any{"item": a.Item, "name": a.Name, "error": said}); err != nil {
 			return err
+		}
+		if errors.Is(made, evil.ErrNotMade) { // the sharer is gone: the others would only wait for it
+			return nil
 		}
 	}
 	return nil
