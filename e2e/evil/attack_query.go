@@ -92,10 +92,21 @@ func shareQuery(selectors []string) func(context.Context, *Target) error {
 		}
 		defer o.Close()
 		return t.query(ctx, "the sharer", t.Library.PID, 160<<20, selectors, func(ctx context.Context, path, body string) (*answer, error) {
-			return o.do(ctx, "POST", path, request{header: asJSON, body: text(body)})
+			a, err := o.do(ctx, "POST", path, request{header: asJSON, body: text(body)})
+			if ctx.Err() == nil {
+				return a, err
+			}
+			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 8*time.Second)
+			defer cancel()
+			if _, still := o.do(after, "GET", "", request{}); still != nil {
+				return nil, fmt.Errorf("%w: %w", errHeldUp, still)
+			}
+			return a, err
 		})
 	}
 }
+
+var errHeldUp = errors.New("it answers nothing any more after the client left")
 
 func (t *Target) query(ctx context.Context, who string, pid int, room int64, selectors []string, ask func(ctx context.Context, path, body string) (*answer, error)) error {
 	for i, selector := range selectors {
@@ -108,7 +119,9 @@ func (t *Target) query(ctx context.Context, who string, pid int, room int64, sel
 			took := time.Since(began)
 			cancel()
 			what := fmt.Sprintf("%s, selector %d (%d bytes, %.40s…)", path, i, len(selector), selector)
-			if err != nil && t.Alone && ctx.Err() == nil && limited.Err() != nil {
+			if errors.Is(err, errHeldUp) {
+				errs = append(errs, fmt.Errorf("%s: %w", what, err))
+			} else if err != nil && t.Alone && ctx.Err() == nil && limited.Err() != nil {
 				if rest := t.rests(ctx, pid); rest != nil { // that it took long is not bad, if it ends with the client
 					errs = append(errs, fmt.Errorf("%s: %w", what, rest))
 				}
