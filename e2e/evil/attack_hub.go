@@ -304,6 +304,23 @@ func packedJSON() []byte {
 
 const ratio = 100
 
+// kept is the size of a document, or of its attachment "a".
+func (t *Target) kept(ctx context.Context, id string, document bool) (n int, err error) {
+	if document {
+		a, err := do(ctx, "GET", t.Hub+"/public/"+id, request{as: &t.Mallory})
+		if err != nil {
+			return 0, err
+		}
+		return len(a.Body), nil
+	}
+	a, err := do(ctx, "HEAD", t.Hub+"/public/"+id+"/a", request{as: &t.Mallory})
+	if err != nil {
+		return 0, err
+	}
+	_, err = fmt.Sscan(a.Header.Get("Content-Length"), &n)
+	return n, err
+}
+
 func packedBodies(ctx context.Context, t *Target) error {
 	var errs []error
 	for _, way := range []struct {
@@ -329,10 +346,9 @@ func packedBodies(ctx context.Context, t *Target) error {
 		if err != nil || a.Status/100 != 2 {
 			continue
 		}
-		kept, err := do(ctx, "HEAD", t.Hub+"/public/"+id+map[bool]string{true: "", false: "/a"}[way.name == "documents"], request{as: &t.Mallory})
-		var n int
-		if err == nil {
-			_, _ = fmt.Sscan(kept.Header.Get("Content-Length"), &n)
+		n, err := t.kept(ctx, id, way.name == "documents")
+		if err != nil {
+			return notMade("asking what was kept", err)
 		}
 		if n > ratio*len(way.body) {
 			errs = append(errs, fmt.Errorf("%s by %s: %d bytes have become %d, %d-fold", way.name, way.coding, len(way.body), n, n/len(way.body)))

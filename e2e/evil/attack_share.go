@@ -271,7 +271,7 @@ var chains = []Attack{
 	{Item: 8, Name: "after the later key is revoked the older one does not open", Run: func(ctx context.Context, t *Target) error {
 		return t.revokedChain(ctx, 1, 0)
 	}},
-	{Item: 8, Name: "after the older key is revoked a later one, silent of it, does not open", Run: func(ctx context.Context, t *Target) error {
+	{Item: 8, Name: "after the older key is revoked a later one does not open", Run: func(ctx context.Context, t *Target) error {
 		return t.revokedChain(ctx, 0, 1)
 	}},
 	{Item: 8, Name: "after a key is revoked one that succeeds its predecessor does not open", Run: func(ctx context.Context, t *Target) error {
