@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -245,14 +246,15 @@ var bodies = []Attack{
 	{Item: 17, Name: "bodies that are held and not counted: an account", Run: holdsBodies("PUT", "/_users//org.couchdb.user:held", "application/json"), Stranger: true},
 }
 
-// holdsBodies sends JSON documents that do not end, far more than the hub may hold.
+// holdsBodies sends JSON documents that do not end, far more than the hub may hold, until it takes no more.
 func holdsBodies(method, path, kind string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		const each, conns = 40 << 20, 8
 		g := watch(t.HubPID)
-		limited, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
+		limited, cancel := context.WithTimeout(ctx, 15*time.Second)
 		defer cancel()
-		piece := bytes.Repeat([]byte("x"), 256<<10)
+		head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Type: %s\r\nContent-Length: %d\r\n\r\n{\"a\":\"", method, path, basic(t.Mallory), kind, each+1<<20)
+		var sent atomic.Int64
 		var wg sync.WaitGroup
 		for range conns {
 			c, err := dial(ctx, t.Hub)
@@ -263,17 +265,24 @@ func holdsBodies(method, path, kind string) func(context.Context, *Target) error
 			wg.Go(func() {
 				defer c.Close()
 				defer stop()
-				_, _ = fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Type: %s\r\nContent-Length: %d\r\n\r\n{\"a\":\"", method, path, basic(t.Mallory), kind, each+len(piece))
-				for sent := 0; sent < each; sent += len(piece) {
-					if _, err := c.Write(piece); err != nil {
+				_, _ = io.WriteString(c, head)
+				piece := bytes.Repeat([]byte("x"), 256<<10)
+				for range each / len(piece) {
+					n, err := c.Write(piece)
+					sent.Add(int64(n))
+					if err != nil {
 						return
 					}
 				}
 				_, _ = io.Copy(io.Discard, c) // it waits for the rest
 			})
 		}
+		for before := int64(-1); before != sent.Load() && limited.Err() == nil; pause(limited, 700*time.Millisecond) {
+			before = sent.Load()
+		}
+		cancel()
 		wg.Wait()
-		return t.within(fmt.Sprintf("the hub, which is sent %d MiB and may hold %d,", conns*each>>20, t.Memory>>20), g.end(), t.room())
+		return t.within(fmt.Sprintf("the hub, which was sent %d MiB and may hold %d,", sent.Load()>>20, t.Memory>>20), g.end(), t.room())
 	}
 }
 
