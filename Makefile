@@ -31,8 +31,8 @@ test-ui: web/dist/ui/index.html
 # The real binaries with a real Chromium and a real Firefox.
 test-browser: build test-plugin | browsers
 	$(GO) build -o $(BIN)/ ./e2e/evilshare
-	node --test --test-timeout=180000 --test-concurrency=1 e2e/browser/browser.test.mjs e2e/browser/peers.test.mjs
-	node --test --test-timeout=600000 --test-concurrency=1 e2e/browser/ui.test.mjs e2e/browser/ui-screens.test.mjs e2e/browser/evil.test.mjs
+	node --test --test-timeout=180000 --test-concurrency=1 e2e/browser/browser.test.mjs e2e/browser/peers.test.mjs e2e/browser/evil.test.mjs
+	node --test --test-timeout=600000 --test-concurrency=1 e2e/browser/ui.test.mjs e2e/browser/ui-screens.test.mjs e2e/browser/opened.test.mjs
 
 build: need-go web/dist/ui/index.html
 	$(GO) build -o $(BIN)/ ./cmd/...
@@ -65,7 +65,8 @@ bench: build e2e/bench/node_modules/.ok e2e/node_modules/.ok
 	$(MAKE) test-plugin browsers
 	node e2e/browser/bars.mjs
 
-# Slow: an hour (LOVESEAT_SOAK_TIME=10m: less) of edits, kills, cuts and restarts; a pool of 16 peers; large attachments.
+# Slow: an hour (LOVESEAT_SOAK_TIME=10m: less) of edits, kills, cuts and restarts; ten minutes of hostile peers and strangers next to
+# honest ones; a pool of 16 peers; large attachments.
 soak: build e2e/node_modules/.ok
 	LOVESEAT_SOAK=1 $(GO) test -run 'Soak|LargeAttachment' -timeout 180m -v ./e2e
 	LOVESEAT_SOAK=1 $(GO) test -run Soak -timeout 60m -v ./localdb

@@ -67,7 +67,7 @@ func (o *opening) check() error {
 	for i, origin := range o.origins {
 		u, err := url.Parse(strings.TrimSuffix(origin, "/"))
 		if err != nil || u.Scheme == "" || u.Host == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
-			return usageError{fmt.Errorf("--origin %.100q: want scheme and host, like https://example.org", redact(origin))}
+			return usageError{fmt.Errorf("--origin %.100q: want scheme and host, like https://example.org", cli.Public(origin))}
 		}
 		o.origins[i] = strings.ToLower(u.String())
 	}

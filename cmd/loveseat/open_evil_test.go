@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/loveseat-db/loveseat/e2e/evil"
+	"github.com/loveseat-db/loveseat/e2e/evil/sharer"
 	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
@@ -43,8 +43,8 @@ func openEvil(t *testing.T, origins ...string) *evilShare {
 			t.Fatal(err)
 		}
 	}
-	e, quiet := &evilShare{answer: evil.Database}, slog.New(slog.DiscardHandler)
-	sharer, s, err := evil.Share(t.Context(), store.DB("hub"), store.DB("notes"), share.Config{
+	e, quiet := &evilShare{answer: sharer.Database}, slog.New(slog.DiscardHandler)
+	sharer, s, err := sharer.Share(t.Context(), store.DB("hub"), store.DB("notes"), share.Config{
 		NewTransport: func(s share.Signaler) (share.Transport, error) {
 			return peeradapter.New(peeradapter.Config{Logger: quiet}, s)
 		},
@@ -193,7 +193,7 @@ func TestEvilHeaders(t *testing.T) {
 	e := openEvil(t)
 	for _, status := range []string{"200 OK", "201 Created evil", "206 Partial Content", "304 Not Modified", "404 evil", "401 Unauthorized", "500 evil", "412 \x1b[31mevil"} {
 		head := status + "\nContent-Type: application/json\nETag: \"1-abc\"\nContent-Range: bytes 0-1/2\nRetry-After: 7\n" + evilHeaders
-		r, body := e.get(t, evil.Answer(head, `{"good":1}`))
+		r, body := e.get(t, sharer.Answer(head, `{"good":1}`))
 		for name, v := range r.Header {
 			if !slices.Contains(passing, name) || len(v) != 1 || strings.Contains(v[0], "evil") {
 				t.Errorf("%s: %s: %q", status, name, v)
@@ -212,11 +212,11 @@ func TestEvilHeaders(t *testing.T) {
 		"Accept-Ranges": {"evil", "bytes, evil"}, "Content-MD5": {"evil"}, "Allow": {"get evil", "GET; evil"}, "Accept-Encoding": {"br", "gzip;q=evil"},
 	} {
 		for _, v := range values {
-			if r, _ := e.get(t, evil.Answer("200 OK\nContent-Type: application/json\n"+name+": "+v, "{}")); r.StatusCode != 200 || r.Header.Get(name) != "" {
+			if r, _ := e.get(t, sharer.Answer("200 OK\nContent-Type: application/json\n"+name+": "+v, "{}")); r.StatusCode != 200 || r.Header.Get(name) != "" {
 				t.Errorf("%s: %.100q passed: %d %.100q", name, v, r.StatusCode, r.Header.Get(name))
 			}
 		}
-		if r, _ := e.get(t, evil.Answer(fmt.Sprintf("200 OK\nContent-Type: application/json\n%s: %s\n%s: %s", name, values[0], name, "0"), "{}")); r.Header.Get(name) != "" {
+		if r, _ := e.get(t, sharer.Answer(fmt.Sprintf("200 OK\nContent-Type: application/json\n%s: %s\n%s: %s", name, values[0], name, "0"), "{}")); r.Header.Get(name) != "" {
 			t.Errorf("two of %s passed: %v", name, r.Header)
 		}
 	}
@@ -225,7 +225,7 @@ func TestEvilHeaders(t *testing.T) {
 // Interim answers, upgrades, trailers, statuses and sizes that are not CouchDB's do not pass.
 func TestEvilAnswers(t *testing.T) {
 	e := openEvil(t)
-	ok := evil.Answer("200 OK\nContent-Type: application/json", `{"good":1}`)
+	ok := sharer.Answer("200 OK\nContent-Type: application/json", `{"good":1}`)
 	chunked := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
 	cases := map[string]struct {
 		answer string
@@ -237,24 +237,24 @@ func TestEvilAnswers(t *testing.T) {
 		"an upgrade":        {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nevil", 502},
 		"trailers":          {chunked + "Trailer: Set-Cookie, X-Evil\r\n\r\na\r\n{\"good\":1}\r\n0\r\nSet-Cookie: evil=1\r\nX-Evil: evil\r\n\r\n", 200},
 		"sudden trailers":   {chunked + "\r\na\r\n{\"good\":1}\r\n0\r\nSet-Cookie: evil=1\r\nX-Evil: evil\r\n\r\n", 200},
-		"a long header":     {evil.Answer("200 OK\nX-Evil: "+strings.Repeat("evil", 50_000), "{}"), 502},
-		"many headers":      {evil.Answer("200 OK\nX-A: evil"+strings.Repeat("\nX-Evil: evil", 20_000), "{}"), 502},
-		"a long status":     {evil.Answer("200 "+strings.Repeat("evil", 50_000), "{}"), 502},
+		"a long header":     {sharer.Answer("200 OK\nX-Evil: "+strings.Repeat("evil", 50_000), "{}"), 502},
+		"many headers":      {sharer.Answer("200 OK\nX-A: evil"+strings.Repeat("\nX-Evil: evil", 20_000), "{}"), 502},
+		"a long status":     {sharer.Answer("200 "+strings.Repeat("evil", 50_000), "{}"), 502},
 		"no HTTP":           {"evil evil evil\r\n\r\n", 502},
 		"no status":         {"HTTP/1.1 evil\r\n\r\n", 502},
 		"two lengths":       {"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nevil!", 502},
 		"no length":         {"HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\nevil!", 502},
-		"brotli":            {evil.Answer("200 OK\nContent-Encoding: br", "evil"), 502},
-		"gzip twice":        {evil.Answer("200 OK\nContent-Encoding: gzip, gzip", "evil"), 502},
-		"gzip and more":     {evil.Answer("200 OK\nContent-Encoding: gzip\nContent-Encoding: deflate", "evil"), 502},
-		"a header's folds":  {evil.Answer("200 OK\nX-A: b\n Set-Cookie: evil=1", `{"good":1}`), 200},
-		"a teapot":          {evil.Answer("418 evil", "{}"), 418},
+		"brotli":            {sharer.Answer("200 OK\nContent-Encoding: br", "evil"), 502},
+		"gzip twice":        {sharer.Answer("200 OK\nContent-Encoding: gzip, gzip", "evil"), 502},
+		"gzip and more":     {sharer.Answer("200 OK\nContent-Encoding: gzip\nContent-Encoding: deflate", "evil"), 502},
+		"a header's folds":  {sharer.Answer("200 OK\nX-A: b\n Set-Cookie: evil=1", `{"good":1}`), 200},
+		"a teapot":          {sharer.Answer("418 evil", "{}"), 418},
 	}
 	for _, status := range []int{0, 99, 199, 203, 205, 207, 208, 226, 299, 300, 305, 306, 309, 399, 407, 600, 999} {
 		cases[fmt.Sprintf("status %d", status)] = struct {
 			answer string
 			status int
-		}{evil.Answer(fmt.Sprintf("%03d evil", status), "{}"), 502}
+		}{sharer.Answer(fmt.Sprintf("%03d evil", status), "{}"), 502}
 	}
 	for name, tt := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -306,7 +306,7 @@ func TestEvilLocations(t *testing.T) {
 		"http:/notes/a": "", "http:notes": "", "http://user@evil.example/notes": "", "/notes/é": "", "/notes/" + strings.Repeat("a", 5000): "", "http://" + e.address + "/notes": "", "ftp://x/notes": "",
 	} {
 		for _, status := range []int{201, 301, 302, 303, 307, 308} {
-			r, body := e.get(t, evil.Answer(fmt.Sprintf("%d x\nContent-Type: application/json\nLocation: %s", status, location), "{}"))
+			r, body := e.get(t, sharer.Answer(fmt.Sprintf("%d x\nContent-Type: application/json\nLocation: %s", status, location), "{}"))
 			code := status
 			if want == "" && status != 201 {
 				code = 502
@@ -316,7 +316,7 @@ func TestEvilLocations(t *testing.T) {
 			}
 		}
 	}
-	if r, _ := e.get(t, evil.Answer("302 x\nLocation: /notes/a\nLocation: https://evil.example/", "")); r.StatusCode != 502 {
+	if r, _ := e.get(t, sharer.Answer("302 x\nLocation: /notes/a\nLocation: https://evil.example/", "")); r.StatusCode != 502 {
 		t.Errorf("two locations: %v", r.Header)
 	}
 }
@@ -339,12 +339,12 @@ func TestEvilContentTypes(t *testing.T) {
 		"application/json": {"application/json", false}, "application/json; charset=utf-8": {"application/json; charset=utf-8", false}, "text/plain": {"text/plain", false}, "text/plain;charset=UTF-8": {"text/plain;charset=UTF-8", false},
 		"image/png": {"image/png", false}, "video/mp4": {"video/mp4", false}, octets: {octets, true},
 	} {
-		r, body := e.get(t, evil.Answer("200 OK\nContent-Type: "+given, "<script>alert(1)</script>"))
+		r, body := e.get(t, sharer.Answer("200 OK\nContent-Type: "+given, "<script>alert(1)</script>"))
 		if r.StatusCode != 200 || r.Header.Get("Content-Type") != want.kind || (r.Header.Get("Content-Disposition") == "attachment") != want.download || body != "<script>alert(1)</script>" {
 			t.Errorf("%.100q: %d %.100q %q", given, r.StatusCode, r.Header.Get("Content-Type"), r.Header.Get("Content-Disposition"))
 		}
 	}
-	if r, _ := e.get(t, evil.Answer("200 OK", "<script>alert(1)</script>")); r.Header.Get("Content-Type") != octets || r.Header.Get("Content-Disposition") != "attachment" {
+	if r, _ := e.get(t, sharer.Answer("200 OK", "<script>alert(1)</script>")); r.Header.Get("Content-Type") != octets || r.Header.Get("Content-Disposition") != "attachment" {
 		t.Errorf("without a type: %v", r.Header)
 	}
 }
@@ -355,7 +355,7 @@ func TestSharerLearnsNothing(t *testing.T) {
 	asked := "Accept: application/json\nAccept-Encoding: gzip\nContent-Type: application/json\nIf-None-Match: \"a\"\nRange: bytes=0-1\nX-Couch-Full-Commit: true"
 	private := "Cookie: a=secret\nAuthorization: Basic secret\nProxy-Authorization: secret\nReferer: http://localhost:3000/secret\nUser-Agent: secret\nX-Forwarded-For: secret\nForwarded: secret\nLoveseat-Peer: secret\n" +
 		"Loveseat-Invite: secret\nX-Auth-CouchDB-Token: secret\nSec-CH-UA: secret\nAccept-Language: secret\nDNT: 1\nX-Secret: secret\nTE: trailers\nVia: secret\nSec-Fetch-Site: none\nOrigin: http://localhost:3000"
-	e.ask(t, evil.Database, "GET /notes HTTP/1.1\n"+asked+"\n"+private)
+	e.ask(t, sharer.Database, "GET /notes HTTP/1.1\n"+asked+"\n"+private)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, line := range strings.Split(asked, "\n") {

@@ -1,104 +1,107 @@
-// Package evil is a sharer whose wire does what Loveseat's own never would: it publishes
-// a share as any other, and answers those who open it with bytes of the test's own.
+// Package evil attacks Loveseat as a hostile peer, sharer, opener or stranger would: with keys and
+// accounts that are real and a wire that does what ours never would.
+//
+// Each [Attack] is one function with a verdict. It is made in a world of real programs, a [Target]:
+// a test makes each once, a soak makes them at random next to honest users.
 package evil
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"strings"
-	"sync"
-
-	"github.com/go-kivik/kivik/v4"
-
-	"github.com/loveseat-db/loveseat/share"
+	"os/exec"
+	"time"
 )
 
-// A Handler answers one request by writing to w whatever it likes. The connection is closed when it returns false.
-type Handler func(w io.Writer, r *http.Request) bool
+// An Attack is one thing that a hostile program tries.
+type Attack struct {
+	Item int    // of the review; 0: what belongs to none
+	Name string // in words: what must not get through
+	// Run makes the attack. nil: defended; [ErrNotMade] in the error: it could not be made, which shows
+	// nothing; another error: what got through.
+	Run func(ctx context.Context, t *Target) error
+	// Stranger says that it needs no share: it is made at the hub.
+	Stranger bool
+	// Once says that a soak does not make it: it needs nothing but a look, or breaks what the soak is about.
+	Once bool
+}
 
-// Share joins a hub through the transport that config makes, and shares db. What openers ask is answered by h.
-// The share ends when the peer, which it returns too, is closed.
-func Share(ctx context.Context, hub, db *kivik.DB, config share.Config, h Handler) (*share.Peer, *share.Share, error) {
-	honest := config.NewTransport
-	config.NewTransport = func(s share.Signaler) (share.Transport, error) {
-		t, err := honest(s)
-		return &transport{t, h}, err
+// ErrNotMade is the error of an attack that could not be made, so that it says nothing of the defence.
+var ErrNotMade = errors.New("the attack could not be made")
+
+func notMade(what string, err error) error { return fmt.Errorf("%w: %s: %w", ErrNotMade, what, err) }
+
+// All are the attacks, in the order of the review's items.
+func All() []Attack {
+	var all []Attack
+	for _, some := range [][]Attack{
+		general, opened, queries, filteredShare, floodedShare, digests, claims, proofs, chains, locals, relays, halfOpen,
+		idleWebSockets, tombstones, oracles, slowHashes, bodies, packed, manyShares, manyLocals, databases, terminal, locks, turns, passwords,
+	} {
+		all = append(all, some...)
 	}
-	p, err := share.Join(ctx, hub, config)
-	if err != nil {
-		return nil, nil, err
+	return all
+}
+
+// OfShares are the attacks that need nothing but a share, the target's Garden, whoever serves it; filtered: its filter too.
+func OfShares(filtered bool) []Attack {
+	var of []Attack
+	if filtered {
+		of = append(of, filteredShare[0], oracles[0])
 	}
-	s, err := p.Share(ctx, db, share.ShareOptions{})
-	if err != nil {
-		_ = p.Close()
-		return nil, nil, err
-	}
-	return p, s, nil
+	return append(of,
+		Attack{Item: 2, Name: "patterns that are slow, at a share", Run: shareQuery(slowPatterns)},
+		Attack{Item: 2, Name: "patterns that backtrack, at a share", Run: shareQuery(backtracking)},
+		Attack{Item: 2, Name: "long lists and wide selectors, at a share", Run: shareQuery(append(longLists, wideSelectors...))},
+		floodedShare[0], floodedShare[1], floodedShare[3],
+	)
 }
 
-// Answer makes a whole answer of a head without its length, such as "200 OK\nContent-Type: text/html", and a body.
-func Answer(head, body string) string {
-	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", strings.ReplaceAll(head, "\n", "\r\n"), len(body), body)
+// A Login is an account at the hub.
+type Login struct{ Name, Password string }
+
+// A Share is an honest one that is attacked, in the hub database "hub" if no other is named.
+type Share struct {
+	ID, DB, Peer string
+	PID          int    // of `loveseat share`
+	Dir          string // of its local store
 }
 
-// Database is the answer to who asks for the database, as openers do first.
-var Database = Answer("200 OK\nContent-Type: application/json", `{"db_name":"notes","uuid":"evil","doc_count":0,"update_seq":"0","instance_start_time":"0"}`)
+// A Target is the honest world that is attacked. URLs are of servers; what the hostile side receives
+// from them and from shares passes by Loot.
+type Target struct {
+	Hub       string // as the hostile side reaches it
+	Direct    string // as honest users do
+	HubPID    int
+	HubData   string // its directory
+	Memory    int64  // its --limit-memory
+	Guarded   string // another hub, with --require-user
+	Crowded   string // one with --sign-up, --user-databases and --limit-databases
+	Databases int    // its limit
+	HubBinary string
 
-type transport struct {
-	share.Transport
-	handle Handler
+	Admin, Ann, Mallory Login // Mallory has an ordinary account
+	Chief               Login // an administrator of Guarded who has not logged in yet
+
+	Garden    Share  // filtered by {"public":true}; has HiddenID, of the same length as AbsentID, which it does not have
+	Library   Share  // read-only
+	Mirror    Share  // of a database that is a URL, which has _local/secret
+	Closed    Share  // in the hub database "closed", whose open right is not Mallory's
+	WebSocket string // the URL of a share that is served by WebSocket
+	HiddenID  string
+	AbsentID  string
+	LeftID    string // of a document that has left Garden's filter, LeftRev being the revision that was in it
+	LeftRev   string
+
+	Loot *Loot
+	Dir  string // for what the hostile side keeps
+	// AnyNetwork says that peers are reached by other addresses than those of loopback, as browsers are.
+	AnyNetwork bool
+	// Alone says that nothing else happens to the target, so that what an attack costs can be measured.
+	Alone bool
+	// Loveseat is the command line as Ann runs it, with LOVESEAT_HUB set.
+	Loveseat func(ctx context.Context, args ...string) *exec.Cmd
 }
 
-// Listen implements [share.Transport].
-func (t *transport) Listen(ctx context.Context, self string) (net.Listener, error) {
-	l, err := t.Transport.Listen(ctx, self)
-	if err != nil {
-		return nil, err
-	}
-	return &listener{Listener: l, handle: t.handle}, nil
-}
-
-// A listener answers what it accepts itself.
-type listener struct {
-	net.Listener
-	handle Handler
-	tasks  sync.WaitGroup
-}
-
-// Close implements [net.Listener]. The connections end with it.
-func (l *listener) Close() error {
-	err := l.Listener.Close()
-	l.tasks.Wait()
-	return err
-}
-
-// Accept implements [net.Listener]; it returns at the end only.
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		l.tasks.Go(func() { l.serve(c) })
-	}
-}
-
-func (l *listener) serve(c net.Conn) {
-	defer c.Close()
-	for r := bufio.NewReader(c); ; {
-		q, err := http.ReadRequest(r)
-		if err != nil {
-			return
-		}
-		if !l.handle(c, q) {
-			return
-		}
-		if _, err := io.Copy(io.Discard, q.Body); err != nil {
-			return
-		}
-	}
-}
+// Prompt is how soon an honest user is served while an attack runs.
+const Prompt = 2 * time.Second

@@ -22,7 +22,7 @@ import (
 	"github.com/go-kivik/kivik/v4"
 	_ "github.com/go-kivik/kivik/v4/couchdb" // the hub's driver
 
-	"github.com/loveseat-db/loveseat/e2e/evil"
+	"github.com/loveseat-db/loveseat/e2e/evil/sharer"
 	"github.com/loveseat-db/loveseat/localdb"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
@@ -70,7 +70,7 @@ func run(ctx context.Context, hub, file string) error {
 		return err
 	}
 	defer client.Close()
-	peer, s, err := evil.Share(ctx, client.DB(name), store.DB("notes"), share.Config{
+	peer, s, err := sharer.Share(ctx, client.DB(name), store.DB("notes"), share.Config{
 		NewTransport: func(s share.Signaler) (share.Transport, error) { return peeradapter.New(peeradapter.Config{}, s) },
 	}, func(w io.Writer, r *http.Request) bool { return answer(w, r, answers) })
 	if err != nil {
@@ -83,9 +83,9 @@ func run(ctx context.Context, hub, file string) error {
 }
 
 func answer(w io.Writer, r *http.Request, answers map[string][2]string) bool {
-	text := evil.Database
+	text := sharer.Database
 	if a, ok := answers[strings.TrimPrefix(r.URL.Path, "/notes")]; ok {
-		text = evil.Answer(a[0], a[1])
+		text = sharer.Answer(a[0], a[1])
 	}
 	_, err := io.WriteString(w, text)
 	return err == nil

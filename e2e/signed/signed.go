@@ -54,9 +54,15 @@ func (p *Peer) Signal(to *Peer, n int) (id string, body []byte, err error) {
 
 // Share makes the peer's n-th share, published now.
 func (p *Peer) Share(n int) (id string, body []byte, err error) {
+	return p.ShareWith(n, func(*hubdoc.Share) {})
+}
+
+// ShareWith is Share of a document that is changed before it is signed.
+func (p *Peer) ShareWith(n int, change func(*hubdoc.Share)) (id string, body []byte, err error) {
 	now := time.Now()
 	s := hubdoc.Share{Type: "share", Version: hubdoc.Version, Name: "notes", DB: "notes", Peer: p.ID, Instance: "i", Keys: p.keys(), Nonce: fmt.Sprint(n),
 		Access: hubdoc.ReadWrite, Published: hubdoc.FormatTime(now), Expires: hubdoc.FormatTime(now.Add(time.Minute))}
+	change(&s)
 	id = hubdoc.SharePrefix + hubdoc.ShareID(p.ID, s.Nonce)
 	body, err = p.sign(id, s)
 	return id, body, err
