@@ -109,9 +109,9 @@ func allowed(methods map[string]action) string {
 	return strings.Join(names, ",")
 }
 
-// unescape decodes one segment of a path. A "+" is itself (RFC 3986), not a space.
+// unescape decodes one segment of a path, in which CouchDB takes a "+" for a space.
 func unescape(s string) (string, error) {
-	v, err := url.PathUnescape(s)
+	v, err := url.QueryUnescape(s)
 	if err != nil {
 		return "", couch.BadRequest("invalid percent-encoding")
 	}
@@ -195,7 +195,22 @@ func (c *call) origin() string {
 func (c *call) location(segments ...string) string {
 	loc := c.origin()
 	for _, s := range segments {
-		loc += "/" + escapeID(s)
+		loc += "/" + escapeLocation(s)
 	}
 	return loc
+}
+
+// escapeLocation escapes a segment as CouchDB's Location headers have it, a slash too.
+func escapeLocation(s string) string {
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.:", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
 }
