@@ -118,6 +118,16 @@ func unescape(s string) (string, error) {
 	return v, nil
 }
 
+// parseQuery reads a query string as CouchDB does: ";" parts parameters as "&" does, and of one that is given
+// twice the last counts.
+func parseQuery(raw string) (url.Values, error) {
+	q, err := url.ParseQuery(strings.ReplaceAll(raw, ";", "&"))
+	for name, values := range q {
+		q[name] = values[len(values)-1:]
+	}
+	return q, err
+}
+
 // newCall decodes what the path and the query name.
 func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context) (*call, error) {
 	out := &call{s: s, w: w, r: r}
@@ -146,7 +156,7 @@ func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context)
 		return out, nil
 	}
 	var err error
-	if out.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+	if out.query, err = parseQuery(r.URL.RawQuery); err != nil {
 		return nil, couch.BadRequest("invalid query string")
 	}
 	return out, nil
