@@ -299,7 +299,7 @@ func TestPrintedCommandsRunNothingElse(t *testing.T) {
 	s := fakeShare{httptest.NewServer(http.NotFoundHandler())}
 	defer s.Server.Close()
 	var printed string
-	if err := serveOpened(ctx, s, evilDB, "127.0.0.1:0", func(address string) { printed = tryCurl(address); cancel() }); err != nil {
+	if err := serveOpened(ctx, s, evilDB, &opening{listen: "127.0.0.1:0"}, func(address string) { printed = tryCurl(address); cancel() }); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(printed) {

@@ -10,7 +10,7 @@ import (
 )
 
 // maxDepth bounds the nesting of a document's JSON.
-const maxDepth = 500
+const maxDepth = 3000
 
 // ParseDoc reads one document as a client writes it. It checks the whole
 // syntax once, takes the members that begin with an underscore and keeps the
@@ -103,7 +103,7 @@ func (s *scanner) doc() (*Doc, error) {
 	if s.spaced { // rows of feeds and exports are lines, so documents must be
 		d.Body = compact(d.Body)
 	}
-	return d, d.settle()
+	return d, nil
 }
 
 type span struct{ start, end int }
@@ -152,8 +152,10 @@ func (d *Doc) setMember(key string, value []byte) error {
 		if value[0] != '"' {
 			return BadRequest("Invalid rev format")
 		}
-		var err error
-		d.Rev, err = ParseRev(unquote(value))
+		rev, err := ParseRev(unquote(value))
+		if d.Revisions == nil {
+			d.Rev = rev
+		}
 		return err
 	case "_deleted":
 		switch string(value) {
@@ -235,12 +237,11 @@ func (d *Doc) setRevisions(value []byte) error {
 		return badMember("_revisions.start isn't an integer.")
 	case !ok || len(ids) == 0:
 		return badMember(bad)
-	case start < int64(len(ids)):
-		return badMember("_revisions.start is less than the number of _revisions.ids.")
 	}
-	d.Revisions = ids
-	if d.Rev.IsZero() {
-		d.Rev = Rev{start, ids[0]}
+	d.Rev = Rev{start, ids[0]} // whatever _rev says, as in CouchDB
+	d.Revisions = ids[:min(start, int64(len(ids)))]
+	if start == 0 { // a local document, as CouchDB's replicator writes its checkpoints
+		d.Revisions = nil
 	}
 	return nil
 }
@@ -279,14 +280,6 @@ func (d *Doc) setAttachments(value []byte) error {
 		d.Attachments = append(d.Attachments, out)
 	}
 	slices.SortFunc(d.Attachments, func(a, b Attachment) int { return cmp.Compare(a.Name, b.Name) })
-	return nil
-}
-
-// settle checks what only the whole document shows.
-func (d *Doc) settle() error {
-	if d.Revisions != nil && (d.Rev.Gen < int64(len(d.Revisions)) || d.Revisions[0] != d.Rev.Hash) {
-		return badMember("_rev and _revisions do not agree")
-	}
 	return nil
 }
 

@@ -53,6 +53,11 @@ func TestParseDocRefuses(t *testing.T) {
 		`{"a":"` + "\x01" + `"}`: "bad_request",
 		"{\"a\":\"\xff\"}":       "bad_request",
 		`{"a":tru}`:              "bad_request",
+		`{"a":1e400}`:            "bad_request",
+		`{"a":[-1.5E309]}`:       "bad_request",
+		`{"a":"\ud83d"}`:         "bad_request",
+		`{"a":"\ud83dx\udf75"}`:  "bad_request",
+		`{"\uDF75\ud83d":1}`:     "bad_request",
 		`{"a":"\x"}`:             "bad_request",
 		`{"_foo":1}`:             "doc_validation",
 		`{"_id":1}`:              "illegal_docid",
@@ -60,19 +65,36 @@ func TestParseDocRefuses(t *testing.T) {
 		`{"_rev":"1-"}`:          "bad_request",
 		`{"_deleted":1}`:         "doc_validation",
 		`{"_revisions":{}}`:      "doc_validation",
-		`{"_revisions":{"start":1,"ids":["a","b"]}}`:                "doc_validation",
-		`{"_rev":"2-x","_revisions":{"start":2,"ids":["a","b"]}}`:   "doc_validation",
 		`{"_revisions":{"start":99999999999999999999,"ids":["a"]}}`: "doc_validation",
-		`{"_attachments":[]}`:                                               "doc_validation",
-		`{"_attachments":{"a":null}}`:                                       "doc_validation",
-		`{"_attachments":{"a":{"data":"*"}}}`:                               "bad_request",
-		`{"_attachments":{"_a":{"data":""}}}`:                               "bad_request",
-		`{"a":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}`: "bad_request",
+		`{"_attachments":[]}`:                                                 "doc_validation",
+		`{"_attachments":{"a":null}}`:                                         "doc_validation",
+		`{"_attachments":{"a":{"data":"*"}}}`:                                 "bad_request",
+		`{"_attachments":{"_a":{"data":""}}}`:                                 "bad_request",
+		`{"a":` + strings.Repeat("[", 3100) + strings.Repeat("]", 3100) + `}`: "bad_request",
 	} {
 		d, err := ParseDoc([]byte(in))
 		var e *Error
 		if !errors.As(err, &e) || e.Code != code || e.Status != 400 {
 			t.Errorf("%.60s: %v, %v; want %s", in, d, err, code)
+		}
+	}
+}
+
+// TestParseDocRevisions: _revisions beats _rev, in whichever order they come, and an ancestry longer than its start is
+// cut, as in CouchDB; its replicator's checkpoints begin at 0.
+func TestParseDocRevisions(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"_revisions":{"start":1,"ids":["a","b"]}}`:              "1-a [a]",
+		`{"_rev":"2-x","_revisions":{"start":2,"ids":["a","b"]}}`: "2-a [a b]",
+		`{"_revisions":{"start":2,"ids":["a","b"]},"_rev":"3-x"}`: "2-a [a b]",
+		`{"_rev":"0-1","_revisions":{"start":0,"ids":["1"]}}`:     "0-1 []",
+		`{"_revisions":{"start":0,"ids":["1"]},"_rev":"0-1"}`:     "0-1 []",
+	} {
+		d, err := ParseDoc([]byte(in))
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+		} else if got := fmt.Sprint(d.Rev, d.Revisions); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
 }

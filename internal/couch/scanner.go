@@ -1,6 +1,9 @@
 package couch
 
-import "unicode/utf8"
+import (
+	"strconv"
+	"unicode/utf8"
+)
 
 // A scanner passes over JSON (RFC 8259) and checks its syntax without making
 // values. Its methods return false at the first fault; pos is then near it.
@@ -155,6 +158,9 @@ func (s *scanner) skipString() bool {
 			return !wide || utf8.Valid(data[start:i])
 		case c == '\\':
 			n := escapeLen(data[i:])
+			if n == 6 && data[i+2]|0x20 == 'd' && data[i+3] >= '8' {
+				n = surrogatesLen(data[i:])
+			}
 			if n == 0 {
 				return false
 			}
@@ -190,7 +196,19 @@ func escapeLen(b []byte) int {
 	return 0
 }
 
+// surrogatesLen is the length of an escaped surrogate pair at the start of b, 0 if it is half of one, which
+// stands for no character.
+func surrogatesLen(b []byte) int {
+	low := b[6:]
+	if b[3]|0x20 > 'b' || escapeLen(low) != 6 || low[2]|0x20 != 'd' || low[3]|0x20 < 'c' {
+		return 0
+	}
+	return 12
+}
+
+// skipNumber passes a number that a float64 can hold, or an integer.
 func (s *scanner) skipNumber() bool {
+	start := s.pos
 	if s.peek() == '-' {
 		s.pos++
 	}
@@ -210,7 +228,11 @@ func (s *scanner) skipNumber() bool {
 		if c := s.peek(); c == '+' || c == '-' {
 			s.pos++
 		}
-		return s.digits()
+		if !s.digits() {
+			return false
+		}
+		_, err := strconv.ParseFloat(string(s.data[start:s.pos]), 64)
+		return err == nil // 1e400
 	}
 	return true
 }

@@ -73,12 +73,15 @@ func (d *docParams) strip(doc *couch.Doc) *couch.Doc {
 	if !d.deletedConflicts {
 		doc.DeletedConflicts = nil
 	}
+	if doc.Deleted { // of tombstones CouchDB does not tell
+		doc.RevsInfo = nil
+	}
 	return doc
 }
 
-// hasMeta reports whether the answer changes though the revision does not.
-func (d *docParams) hasMeta() bool {
-	return d.RevsInfo || d.Conflicts || d.deletedConflicts || d.LocalSeq
+// hasMeta reports whether an answer may change though the revision does not.
+func hasMeta(d *couch.Doc) bool {
+	return d.RevsInfo != nil || d.Conflicts != nil || d.DeletedConflicts != nil || d.LocalSeq != ""
 }
 
 var errRevList = couch.BadRequest("Invalid list of revisions")

@@ -114,13 +114,23 @@ func allowed(methods map[string]action) string {
 	return strings.Join(names, ",")
 }
 
-// unescape decodes one segment of a path. A "+" is itself (RFC 3986), not a space.
+// unescape decodes one segment of a path, in which CouchDB takes a "+" for a space.
 func unescape(s string) (string, error) {
-	v, err := url.PathUnescape(s)
+	v, err := url.QueryUnescape(s)
 	if err != nil {
 		return "", couch.BadRequest("invalid percent-encoding")
 	}
 	return v, nil
+}
+
+// parseQuery reads a query string as CouchDB does: ";" parts parameters as "&" does, and of one that is given
+// twice the last counts.
+func parseQuery(raw string) (url.Values, error) {
+	q, err := url.ParseQuery(strings.ReplaceAll(raw, ";", "&"))
+	for name, values := range q {
+		q[name] = values[len(values)-1:]
+	}
+	return q, err
 }
 
 // newCall decodes what the path and the query name.
@@ -151,7 +161,7 @@ func (s *Server) newCall(w http.ResponseWriter, r *http.Request, c echo.Context)
 		return out, nil
 	}
 	var err error
-	if out.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+	if out.query, err = parseQuery(r.URL.RawQuery); err != nil {
 		return nil, couch.BadRequest("invalid query string")
 	}
 	return out, nil
@@ -200,7 +210,22 @@ func (c *call) origin() string {
 func (c *call) location(segments ...string) string {
 	loc := c.origin()
 	for _, s := range segments {
-		loc += "/" + escapeID(s)
+		loc += "/" + escapeLocation(s)
 	}
 	return loc
+}
+
+// escapeLocation escapes a segment as CouchDB's Location headers have it, a slash too.
+func escapeLocation(s string) string {
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.:", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
 }

@@ -21,11 +21,17 @@ func hasContent(d *couch.Doc) bool {
 func (c *call) sendRelated(doc *couch.Doc) error {
 	mw := multipart.NewWriter(c.w)
 	c.w.Header().Set("Content-Type", `multipart/related; boundary="`+mw.Boundary()+`"`)
-	c.w.Header().Set("Cache-Control", "must-revalidate")
 	if err := writeRelated(c.r.Context(), mw, doc); err != nil {
 		return err
 	}
-	return mw.Close()
+	return closeParts(c.w, mw)
+}
+
+// closeParts ends a multipart body as CouchDB does, with nothing behind the delimiter: CouchDB's
+// replicator crashes on the line end with which mime/multipart closes.
+func closeParts(w io.Writer, mw *multipart.Writer) error {
+	_, err := io.WriteString(w, "\r\n--"+mw.Boundary()+"--")
+	return err
 }
 
 // writeRelated writes the parts of one document.

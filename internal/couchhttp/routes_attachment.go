@@ -86,9 +86,6 @@ func (s *attachmentAnswer) head(contentType string) http.Header {
 
 func (s *attachmentAnswer) whole() error {
 	h := s.head(safeHeader(s.a.ContentType))
-	if s.etag != "" {
-		h.Set("Content-Md5", strings.Trim(s.etag, `"`))
-	}
 	if s.a.Length >= 0 {
 		h.Set("Content-Length", strconv.FormatInt(s.a.Length, 10))
 	}
@@ -130,7 +127,10 @@ func (s *attachmentAnswer) part(b byteRange) error {
 // parts sends several ranges as multipart/byteranges (RFC 9110 section 14.6).
 func (s *attachmentAnswer) parts(ranges []byteRange) error {
 	mw := multipart.NewWriter(s.w)
-	s.head(`multipart/byteranges; boundary="` + mw.Boundary() + `"`)
+	h := s.head(`multipart/byteranges; boundary="` + mw.Boundary() + `"`)
+	for _, name := range []string{"Accept-Ranges", "Cache-Control", "Etag"} { // as CouchDB
+		h.Del(name)
+	}
 	s.w.WriteHeader(http.StatusPartialContent)
 	if s.r.Method == "HEAD" {
 		return nil
@@ -140,7 +140,7 @@ func (s *attachmentAnswer) parts(ranges []byteRange) error {
 			return err
 		}
 	}
-	return mw.Close()
+	return closeParts(s.w, mw)
 }
 
 func (s *attachmentAnswer) addPart(mw *multipart.Writer, b byteRange) error {

@@ -36,7 +36,7 @@ func getDoc(c *call) error {
 		return err
 	}
 	q.strip(doc)
-	if !q.hasMeta() {
+	if !hasMeta(doc) {
 		etag := `"` + doc.Rev.String() + `"`
 		if c.notModified(etag) {
 			return nil

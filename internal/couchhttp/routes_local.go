@@ -33,16 +33,19 @@ func getLocal(c *call) error {
 	if err != nil {
 		return err
 	}
-	with := *doc
-	with.ID = "_local/" + id
-	body := with.AppendJSON(nil)
-	sum := sha256.Sum256(body) // a local document that was removed and made again has the same revisions
-	etag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	body, etag := localJSON(doc, id, doc.Rev)
 	if c.notModified(etag) {
 		return nil
 	}
 	c.w.Header().Set("ETag", etag)
 	return writeJSON(c.w, http.StatusOK, body)
+}
+
+// localJSON is a local document as it is answered, and its ETag: one that was removed and made again has the same revisions.
+func localJSON(doc *couch.Doc, id string, rev couch.Rev) (body []byte, etag string) {
+	body = (&couch.Doc{ID: "_local/" + id, Rev: rev, Body: doc.Body}).AppendJSON(nil)
+	sum := sha256.Sum256(body)
+	return body, `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 
 func putLocal(c *call) error {
@@ -73,6 +76,8 @@ func (c *call) writeLocal(db couch.DB, id string, doc *couch.Doc) error {
 	if err != nil {
 		return err
 	}
+	_, etag := localJSON(doc, id, rev)
+	c.w.Header().Set("ETag", etag)
 	status := http.StatusCreated
 	if doc.Deleted {
 		status = http.StatusOK

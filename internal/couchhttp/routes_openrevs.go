@@ -90,8 +90,10 @@ func (o *mixedOutput) start() {
 	o.mw = multipart.NewWriter(o.c.w)
 	h := o.c.w.Header()
 	h.Set("Content-Type", o.kind+`; boundary="`+o.mw.Boundary()+`"`)
-	h.Set("Cache-Control", "must-revalidate")
 	o.c.w.WriteHeader(http.StatusOK)
+	if o.bulk { // CouchDB begins with the line end that belongs to the first delimiter
+		_, _ = io.WriteString(o.c.w, "\r\n")
+	}
 }
 
 func (o *mixedOutput) revision(r couch.BulkGetResult) error {
@@ -121,7 +123,7 @@ func (o *mixedOutput) revision(r couch.BulkGetResult) error {
 	if err := writeRelated(o.c.r.Context(), inner, o.q.strip(r.Doc)); err != nil {
 		return err
 	}
-	return inner.Close()
+	return closeParts(part, inner)
 }
 
 func (o *mixedOutput) json(contentType string, b []byte) error {
@@ -135,5 +137,5 @@ func (o *mixedOutput) json(contentType string, b []byte) error {
 
 func (o *mixedOutput) end() error {
 	o.start()
-	return o.mw.Close()
+	return closeParts(o.c.w, o.mw)
 }

@@ -51,7 +51,6 @@ func putAttachment(c *call) error {
 		return body.cause(err)
 	}
 	c.w.Header().Set("Location", c.location(c.db, c.doc, c.att))
-	c.w.Header().Set("ETag", `"`+newRev.String()+`"`)
 	return c.written(http.StatusCreated, c.doc, newRev)
 }
 
