@@ -262,7 +262,7 @@ func TestSignalsAreTheirRecipients(t *testing.T) {
 			}
 		}
 	}
-	s.as("eve", "GET", "/hub/"+shareID, "", 200) // shares are for all
+	s.as("eve", "GET", "/hub/"+shareID, "", 200)           // shares are for all
 	s.as("eve", "DELETE", "/hub/"+id+"?rev="+rev, "", 404) // as if it were not there
 	_, forged := newDevice(t).signal(t, bob, nil)
 	s.as("eve", "PUT", "/hub/"+id+"?rev="+rev, forged, 403)
