@@ -9,7 +9,7 @@
 //
 // The database "notes" is the file notes.sqlite, with a write-ahead log and an
 // index of it beside while it is open, and notes.attachments/ for attachments
-// above [Options.InlineAttachments]. A "/" in a name is written "%2F". To copy
+// above [Options.InlineAttachments], each under the SHA-256 of its content. A "/" in a name is written "%2F". To copy
 // files that are in use, there is [Store.Backup].
 //
 // Any number of processes may use one directory at the same time. Nothing but
@@ -31,7 +31,9 @@
 // by themselves when there is enough of it, in short transactions between those
 // of writers. The file of an attachment is removed under the write lock, after
 // the transaction that took its last document; who is about to use the same
-// content keeps a name of its own for it until then (content.go).
+// content keeps a name of its own for it until then (content.go). Files of
+// earlier versions, which knew contents by their MD5, are brought up to date when
+// they are opened, in steps that can be interrupted (rehash.go).
 //
 // Databases that are not in use sleep, without connections, when more than
 // [Options.MaxOpen] are open; callers do not notice (session.go).

@@ -1,8 +1,10 @@
 package share
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -716,5 +718,44 @@ func TestFilteredByIDs(t *testing.T) {
 	diffs, err := f.RevsDiff(w.ctx, []couch.DocRevs{{ID: "a", Revs: []couch.Rev{{Gen: 1, Hash: "a1"}}}, {ID: "b", Revs: []couch.Rev{{Gen: 1, Hash: "a1"}}}})
 	if err != nil || len(diffs) != 1 || diffs[0].ID != "a" {
 		t.Errorf("%+v, %v", diffs, err)
+	}
+}
+
+// A stub stands for the attachment of the branch that it goes on from, though another has one with the same digest.
+func TestFilteredStubsThatCollide(t *testing.T) {
+	const one = "d131dd02c5e6eec4693d9a0698aff95c2fcab58712467eab4004583eb8fb7f8955ad340609f4b30283e488832571415a085125e8f7cdc99fd91dbdf280373c5b" +
+		"d8823e3156348f5bae6dacd436c919c6dd53e2b487da03fd02396306d248cda0e99f33420f577ee8ce54b67080a80d1ec69821bcb6a8839396f9652b6ff72a70"
+	const two = "d131dd02c5e6eec4693d9a0698aff95c2fcab50712467eab4004583eb8fb7f8955ad340609f4b30283e4888325f1415a085125e8f7cdc99fd91dbd7280373c5b" +
+		"d8823e3156348f5bae6dacd436c919c6dd53e23487da03fd02396306d248cda0e99f33420f577ee8ce54b67080280d1ec69821bcb6a8839396f965ab6ff72a70"
+	w := newWorld(t)
+	db := w.db("notes")
+	f := w.limited(db, openSelector, nil)
+	with := func(d *couch.Doc, text string) *couch.Doc {
+		data, err := hex.DecodeString(text)
+		w.must(err)
+		d.Attachments = []couch.Attachment{{Name: "a", ContentType: "a/b", Length: -1, Data: data}}
+		return d
+	}
+	w.graft(db, with(revision("a", 1, []string{"aa"}, `{"open":true}`), one), with(revision("a", 1, []string{"bb"}, `{"open":true}`), two))
+	for hash, text := range map[string]string{"aa": one, "bb": two} {
+		d := revision("a", 2, []string{"next" + hash, hash}, `{"open":true}`)
+		digest, err := f.Get(w.ctx, "a", couch.GetOptions{Rev: couch.Rev{Gen: 1, Hash: hash}})
+		w.must(err)
+		d.Attachments = []couch.Attachment{{Name: "a", ContentType: "a/b", Digest: digest.Attachments[0].Digest, Length: 128, RevPos: 1}}
+		results, err := f.BulkDocs(w.ctx, []*couch.Doc{d}, couch.WriteOptions{Replicated: true})
+		w.must(err)
+		if results[0].Err != nil {
+			t.Fatal(results[0].Err)
+		}
+		a, err := f.Attachment(w.ctx, "a", "a", d.Rev, 0)
+		w.must(err)
+		r, err := a.Reader(w.ctx)
+		w.must(err)
+		got, err := io.ReadAll(r)
+		w.must(err)
+		w.must(r.Close())
+		if hex.EncodeToString(got) != text {
+			t.Errorf("the child of %s has the other content", hash)
+		}
 	}
 }

@@ -227,12 +227,15 @@ func (f *filtered) filled(d *couch.Doc, have *present) (*couch.Doc, *couch.Error
 	}
 	out := *d
 	out.Attachments = slices.Clone(d.Attachments)
+	// What it comes from goes before other branches: two contents may have one digest.
+	from := slices.Clone(have.seen)
+	slices.SortStableFunc(from, func(a, b *couch.Doc) int { return btoi(descends(d, b.Rev)) - btoi(descends(d, a.Rev)) })
 	for i := range out.Attachments {
 		a := &out.Attachments[i]
 		if !a.Stub() {
 			continue
 		}
-		leaf, known := seenAttachment(have.seen, a)
+		leaf, known := seenAttachment(from, a)
 		if known == nil {
 			return nil, &couch.Error{Status: 412, Code: "missing_stub", Reason: "Invalid attachment stub in " + d.ID + " for " + strconv.Quote(a.Name)}
 		}
@@ -246,6 +249,13 @@ func (f *filtered) filled(d *couch.Doc, have *present) (*couch.Doc, *couch.Error
 		}}
 	}
 	return &out, nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // seenAttachment finds what a stub stands for among the leaves that are seen.
