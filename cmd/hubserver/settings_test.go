@@ -226,9 +226,6 @@ func TestHosts(t *testing.T) {
 			}
 		})
 	}
-	if status, _, stderr := run(t, nil, "", "--addr", "127.0.0.1:0", "--data", t.TempDir(), "--host", "http://a.example/"); status == 0 || !strings.Contains(stderr, "host") {
-		t.Errorf("a URL: %d %s", status, stderr)
-	}
 }
 
 // TestTLS: the certificate is read again when its files change, and a broken one does not stop the hub.

@@ -18,7 +18,7 @@ import { type PeerEvent, Transport } from './transport.js';
 export interface JoinOptions {
   /** The hub database's URL, "https://host/hub". Credentials in it are sent as Basic authentication. */
   hub?: string;
-  /** Instead of a URL: fetch below the hub database. */
+  /** Fetch below the hub database. A Loveseat hub with accounts needs its URL too, for which proofs are made. */
   fetch?: HubFetch;
   /** This peer's identity. Default: that of this browser for this origin. */
   identity?: Identity;
