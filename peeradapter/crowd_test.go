@@ -86,7 +86,9 @@ func (w *crowdedHub) join(user string, id *share.Identity, transport func(share.
 	client, err := kivik.New(HTTPDriver, u.String())
 	must(w.tb, err)
 	if transport == nil {
-		transport = func(s share.Signaler) (share.Transport, error) { return New(Config{Logger: discard, Relay: Relay{Hub: hubURL(client.DB("hub"))}}, s) }
+		transport = func(s share.Signaler) (share.Transport, error) {
+			return New(Config{Logger: discard, Relay: Relay{Hub: hubURL(client.DB("hub"))}}, s)
+		}
 	}
 	p, err := share.Join(w.tb.Context(), client.DB("hub"), share.Config{Identity: id, Logger: discard, NewTransport: transport})
 	must(w.tb, err)
