@@ -3,7 +3,7 @@ import { verificationCode } from './code.js';
 import { couchHandler, errorAnswer } from './couch.js';
 import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
 import { badRequest, CouchError, forbidden, notFound } from './errors.js';
-import { type Limits, limited } from './filter.js';
+import { type Limits, View } from './filter.js';
 import type { Handler } from './httpserver.js';
 import { jitter, pause } from './hub.js';
 import { peerOf } from './identity.js';
@@ -83,7 +83,6 @@ interface Remote {
   cut: AbortController;
 }
 
-const maxLocals = 256; // _local documents of one peer
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
 
 /** A database that is published in a hub and served to its peers. */
@@ -91,17 +90,16 @@ export class Share {
   #rev?: string;
   #published = 0;
   readonly #remotes = new Map<string, Remote>(); // by address
-  readonly #locals = new Map<string, Set<string>>(); // by peer
   readonly #over = new AbortController();
   #soon = new AbortController();
-  readonly #seen: Pouch; // the database as openers see it
+  readonly #seen: View; // the database as openers see it
   readonly messages: Messages;
   /** Why it has ended for good, although the page still knows it. */
   why?: CouchError;
 
   private constructor(private readonly peer: Peer, readonly db: Pouch, readonly id: string, private readonly nonce: string,
     readonly name: string, private readonly o: ShareOptions, private readonly admission: Admission, readonly topic?: string) {
-    this.#seen = limited(db, o);
+    this.#seen = new View(db, o);
     this.messages = new Messages(o.requests ?? {}, o.onMessage);
   }
 
@@ -240,8 +238,8 @@ export class Share {
     let r = this.#remotes.get(link.peer);
     if (!r) {
       const peer = peerOf(link.peer), info: RemoteInfo = { share: this.id, name: this.name, peer, route: link.route };
-      const handler = couchHandler(this.#seen, {
-        name: this.dbName, uuid: this.id, readOnly: !!this.o.readOnly, peer, allowLocal: id => this.#allowLocal(peer, id),
+      const handler = couchHandler(this.db, {
+        name: this.dbName, uuid: this.id, readOnly: !!this.o.readOnly, peer, view: this.#seen,
         onWrite: this.o.onWrite && (doc => this.o.onWrite!(doc, info)),
         onRefused: (id, error) => this.#event({ kind: 'write_refused', remote: info, id, error }),
       });
@@ -329,12 +327,6 @@ export class Share {
       for (const s of [...r.streams]) s.reset();
       this.#event({ kind: 'revoked', remote: r.info });
     }
-  }
-
-  #allowLocal(peer: string, id: string): boolean {
-    const mine = this.#locals.get(peer) ?? new Set();
-    this.#locals.set(peer, mine);
-    return mine.has(id) || (mine.size < maxLocals && !!mine.add(id));
   }
 
   /** Takes notice that a stream has closed; with its last one a peer has closed the share. */
