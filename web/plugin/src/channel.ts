@@ -10,6 +10,8 @@ export interface Wire {
   send(chunk: Bytes): void;
   /** Waits until there is room for more; undefined: there is. */
   room(): Promise<void> | undefined;
+  /** Whether there is none. */
+  readonly full?: boolean;
   /** Counts bytes that the peer sent or acknowledged: while it grows, the peer lives. */
   moved(): number;
   /** Waits until all is delivered, but no longer than ms, and ends the wire. */
@@ -27,6 +29,7 @@ export const channelLabel = 'loveseat', channelProtocol = 'yamux+http/1.1';
 const messageSize = 16 << 10;
 const highWater = 1 << 20; // a writer waits while more is queued,
 const lowWater = 256 << 10; // until this much is. (send throws at 16 MiB.)
+const maxMessage = 256 << 10, maxEarly = 1 << 20; // bytes that come at once, and before their reader
 
 /** Throws unless it is the one channel that peers use. */
 export function checkChannel(dc: RTCDataChannel): void {
@@ -52,6 +55,7 @@ export class Channel implements Carrier {
     dc.onmessage = m => {
       if (!(m.data instanceof ArrayBuffer)) return this.end(new Error('the peer sent text'));
       this.#read += m.data.byteLength;
+      if (m.data.byteLength > maxMessage || !this.#deliver && this.#read > maxEarly) return this.end(new Error('the peer sent too much at once'));
       const chunk = new Uint8Array(m.data);
       if (this.#deliver) this.#deliver(chunk);
       else this.#early.push(chunk); // a message can come before its reader is there
@@ -70,6 +74,7 @@ export class Channel implements Carrier {
     if (this.#ended) return;
     this.#ended = why;
     this.#deliver = () => {};
+    this.#early = [];
     this.#release();
     this.onEnd?.(why);
   }
@@ -88,8 +93,12 @@ export class Channel implements Carrier {
     }
   }
 
+  get full(): boolean {
+    return this.dc.bufferedAmount > highWater;
+  }
+
   room(): Promise<void> | undefined {
-    if (this.#ended || this.dc.bufferedAmount <= highWater) return undefined;
+    if (this.#ended || !this.full) return undefined;
     return new Promise(resolve => this.#waiting.push(resolve));
   }
 

@@ -11,43 +11,58 @@ export interface Duplex {
   reset(why?: Error): void;
 }
 
-const maxHead = 64 << 10;
+const maxHead = 64 << 10, maxFields = 256;
 const empty: Bytes = new Uint8Array();
 const cut = () => new Error('the connection ended too soon');
 
 /** A connection's incoming bytes. */
 export class Reader {
   #buf: Bytes = empty;
+  #from = 0;
+  #to = 0;
+  #own = false; // more can be put behind what there is
 
   constructor(private readonly source: Duplex) {}
 
   async #fill(): Promise<boolean> {
     const chunk = await this.source.read();
-    if (chunk) this.#buf = this.#buf.length ? concat(this.#buf, chunk) : chunk;
-    return !!chunk;
+    if (!chunk) return false;
+    const have = this.#buf.subarray(this.#from, this.#to), size = have.length + chunk.length;
+    if (!have.length) {
+      [this.#buf, this.#from, this.#to, this.#own] = [chunk, 0, size, false];
+      return true;
+    }
+    if (!this.#own || this.#to + chunk.length > this.#buf.length) { // grows by half: bytes that come one by one cost no more
+      this.#buf = new Uint8Array(size + Math.max(size >> 1, 256));
+      this.#buf.set(have);
+      [this.#from, this.#to, this.#own] = [0, have.length, true];
+    }
+    this.#buf.set(chunk, this.#to);
+    this.#to += chunk.length;
+    return true;
   }
 
   /** Returns what comes next, at most n bytes; undefined at the end. */
   async some(n: number): Promise<Bytes | undefined> {
-    if (!this.#buf.length && !await this.#fill()) return undefined;
-    const out = this.#buf.subarray(0, n);
-    this.#buf = this.#buf.subarray(out.length);
+    if (this.#from === this.#to && !await this.#fill()) return undefined;
+    const out = this.#buf.subarray(this.#from, Math.min(this.#from + n, this.#to));
+    this.#from += out.length;
     return out;
   }
 
   /** Returns the text up to a line end, and passes over that; undefined if the connection ends before it begins. */
   async line(limit = maxHead): Promise<string | undefined> {
-    for (let from = 0; ;) {
-      const at = this.#buf.indexOf(10, from);
-      if (at > limit || (at < 0 && this.#buf.length > limit)) throw new Error('line too long');
+    for (let searched = 0; ;) {
+      const have = this.#buf.subarray(this.#from, this.#to), at = have.indexOf(10, searched);
+      if (at > limit || (at < 0 && have.length > limit)) throw new Error('line too long');
       if (at >= 0) {
-        const line = text(this.#buf.subarray(0, at));
-        this.#buf = this.#buf.subarray(at + 1);
+        const line = text(have.subarray(0, at));
+        this.#from += at + 1;
         return line.endsWith('\r') ? line.slice(0, -1) : line;
       }
-      from = this.#buf.length;
+      searched = have.length;
       if (!await this.#fill()) {
-        if (from) throw cut();
+        if (searched) throw cut();
         return undefined;
       }
     }
@@ -62,15 +77,16 @@ export async function readHead(r: Reader): Promise<Head | undefined> {
   const start = await r.line();
   if (start === undefined) return undefined;
   const head: Head = { start, headers: new Headers(), lengths: new Set() };
-  for (let size = start.length; ;) {
+  for (let size = start.length, n = 0; ;) {
     const line = await r.line();
     if (line === undefined) throw cut();
     if (line === '') return head;
     size += line.length;
-    const field = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
-    if (!field || size > maxHead) throw new Error('malformed header');
-    head.headers.append(field[1]!, field[2]!);
-    if (/^content-length$/i.test(field[1]!)) head.lengths.add(field[2]!);
+    const field = /^([!#$%&'*+.^_`|~\w-]+):(.*)$/.exec(line);
+    if (!field || size > maxHead || ++n > maxFields) throw new Error('malformed header');
+    const value = field[2]!.trim();
+    head.headers.append(field[1]!, value);
+    if (/^content-length$/i.test(field[1]!)) head.lengths.add(value);
   }
 }
 
@@ -107,18 +123,23 @@ export async function* bodyOf(r: Reader, length: number | 'chunked' | undefined)
     yield* bodyOf(r, n);
     if (await r.line(2) !== '') throw new Error('malformed chunk');
   }
-  while (await r.line()); // trailers
+  for (let n = 0; await r.line(); n++) if (n > maxFields) throw new Error('malformed trailer');
 }
 
 /** Reads a body whole. Throws a RangeError beyond limit bytes. */
 export async function readAll(parts: AsyncIterable<Bytes>, limit: number): Promise<Bytes> {
-  const chunks: Bytes[] = [];
-  let size = 0;
+  let buf = empty, size = 0;
   for await (const p of parts) {
-    if ((size += p.length) > limit) throw new RangeError('body too long');
-    chunks.push(p);
+    if (size + p.length > limit) throw new RangeError('body too long');
+    if (size + p.length > buf.length) { // joined at once: parts may be of one byte
+      const grown = new Uint8Array(Math.min(Math.max(buf.length + (buf.length >> 1), size + p.length), limit));
+      grown.set(buf.subarray(0, size));
+      buf = grown;
+    }
+    buf.set(p, size);
+    size += p.length;
   }
-  return concat(...chunks);
+  return buf.subarray(0, size);
 }
 
 /** Writes a start line and header fields. */

@@ -15,6 +15,9 @@ const retryMin = 5000, retryMax = 80_000; // ms: between two tries to find a dir
 const maxAnswering = 64;
 const meetTime = 15_000; // ms: how long a peer may take to come to the relay
 const highWater = 1 << 20, drainPoll = 20;
+const maxMessage = 65_535; // Noise's
+const maxWaiting = 64 << 20; // bytes that wait to be decrypted: all windows of a session, and more than are sent in vain
+const maxInbox = 8; // messages of a handshake
 
 /** What a transport does with the hub's relay. */
 export class Relays {
@@ -90,7 +93,11 @@ export async function meet(url: string, name: RelayName, self: string, id: Ident
   };
   ws.onmessage = m => {
     if (typeof m.data === 'string') return end(new Error('the hub sent text'));
-    inbox.push(new Uint8Array(m.data));
+    if (inbox.push(new Uint8Array(m.data)) > maxInbox || m.data.byteLength > maxMessage) {
+      inbox.length = 0;
+      ws.close();
+      end(new Error('the peer sent too much at once'));
+    }
     wake();
   };
   ws.onclose = ws.onerror = () => end(new Error('the connection through the hub is lost'));
@@ -131,6 +138,7 @@ class RelayChannel implements Carrier {
   #read = 0;
   #written = 0;
   #queued = 0; // bytes that wait to be encrypted
+  #toRead = 0; // bytes that wait to be decrypted
   #sending: Promise<unknown> = Promise.resolve();
   #receiving: Promise<unknown> = Promise.resolve();
 
@@ -144,9 +152,13 @@ class RelayChannel implements Carrier {
 
   /** Decrypts one message after the other. */
   #take(message?: Bytes): void {
+    const size = message?.length ?? 0;
+    this.#toRead += size;
+    if (this.#toRead > maxWaiting || size > maxMessage) return this.end(new Error('the peer sent too much at once'));
     this.#receiving = this.#receiving.then(async () => {
       if (this.#ended) return;
       const chunk = await this.ciphers.receive.decrypt(message!);
+      this.#toRead -= size;
       if (!chunk.length) return this.end(new Error('the peer closed the connection'));
       this.#read += chunk.length;
       if (this.#deliver) this.#deliver(chunk);
@@ -178,8 +190,12 @@ class RelayChannel implements Carrier {
     return this.#queued + this.ws.bufferedAmount;
   }
 
+  get full(): boolean {
+    return this.#waiting > highWater;
+  }
+
   room(): Promise<void> | undefined {
-    if (this.#ended || this.#waiting <= highWater) return undefined;
+    if (this.#ended || !this.full) return undefined;
     return this.#until(() => this.#waiting <= highWater / 4, Infinity);
   }
 

@@ -1,6 +1,6 @@
 // The sharer's side of a peer: what a page loads when it first shares a database.
 import { CouchError } from './errors.js';
-import { serve } from './httpserver.js';
+import { Held, serve } from './httpserver.js';
 import { Incoming } from './incoming.js';
 import type { Link } from './link.js';
 import type { Peer, SharedDatabase } from './peer.js';
@@ -18,6 +18,7 @@ export interface Served { share: SharedDatabase | undefined; openers: RemoteInfo
 export class Sharing {
   readonly #shares = new Map<string, Share>();
   readonly #topics = new Set<Topic>();
+  readonly #held = new WeakMap<Link, Held>();
 
   constructor(private readonly peer: Peer) {
     peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link));
@@ -52,13 +53,14 @@ export class Sharing {
 
   /** Serves one connection, whose requests may be for any of the shares. */
   async #serve(stream: Stream, link: Link): Promise<void> {
-    const used = new Set<Share>();
+    const used = new Set<Share>(), held = this.#held.get(link) ?? new Held();
+    this.#held.set(link, held);
     await serve(stream, host => async request => {
       const share = this.#shares.get(host);
       if (!share) return refuse(new CouchError(404, 'not_found', 'No such share.'));
       used.add(share);
       return share.handle(request, link, stream);
-    });
+    }, held);
     for (const s of used) s.leave(link, stream);
   }
 

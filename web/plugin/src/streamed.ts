@@ -2,7 +2,7 @@
 import { utf8 } from './encoding.js';
 
 const part = 32 << 10; // characters that are sent at once
-const whole = 1 << 20; // up to so many an answer is made at once, has a length and can be compressed
+const whole = 256 << 10; // up to so many an answer is made at once, has a length and can be compressed
 
 /** The JSON of a list in parts. */
 export async function* listed(head: string, each: AsyncIterable<unknown>, tail: string): AsyncGenerator<string, void> {

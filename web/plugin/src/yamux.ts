@@ -7,10 +7,13 @@ const DATA = 0, WINDOW = 1, PING = 2, GOAWAY = 3;
 const SYN = 1, ACK = 2, FIN = 4, RST = 8;
 const header = 12;
 const frameBody = (16 << 10) - header; // one message of the data channel
-const initialWindow = 256 << 10;
-const maxWindow = 2 << 20; // what a stream's reader may leave unread
+const initialWindow = 256 << 10; // what every stream's reader may leave unread,
+const maxWindow = 2 << 20; // and what the readers of a few may:
+const maxExtra = 16 << 20; // so much is lent to the streams of a session for larger windows
 const maxStreams = 128; // that the peer has opened
 const maxPings = 100; // in a second
+const maxUnsent = 1 << 20; // bytes of frames that answer the peer's, which does not take them
+const block = 16 << 10, smallBlock = 256; // bytes that small pieces are joined to
 
 function frame(type: number, flags: number, id: number, length: number): Bytes {
   const f = new Uint8Array(header), v = new DataView(f.buffer);
@@ -25,8 +28,9 @@ function frame(type: number, flags: number, id: number, length: number): Bytes {
 export class Stream {
   /** Is called once, when the peer has ended its direction or the stream has failed. */
   onEnd?: () => void;
-  #queue: Bytes[] = [];
+  #queue: { bytes: Bytes; used: number; joins: boolean }[] = [];
   #queued = 0;
+  #extra = 0; // borrowed from the session for our window
   #window = initialWindow; // what the peer may still send
   #credit = initialWindow; // what we may still send
   #finished = false; // the peer's direction has ended
@@ -49,18 +53,38 @@ export class Stream {
   async read(): Promise<Bytes | undefined> {
     while (!this.#queue.length && !this.done) await new Promise<void>(r => this.#readers.push(r));
     if (this.#error) throw this.#error;
-    const chunk = this.#queue.shift();
-    if (chunk) {
-      this.#queued -= chunk.length;
-      this.#update(0);
+    const next = this.#queue.shift();
+    if (!next) return undefined;
+    this.#queued -= next.used;
+    this.#update(0);
+    return next.bytes.subarray(0, next.used);
+  }
+
+  /** Keeps bytes until they are read. A view holds all of its message, so what is small is copied next to what came before. */
+  #keep(chunk: Bytes): void {
+    this.#queued += chunk.length;
+    const last = this.#queue.at(-1), free = last?.joins ? last.bytes.length - last.used : 0, n = Math.min(free, chunk.length);
+    if (!n && chunk.length >= block / 4 && 2 * chunk.length >= chunk.buffer.byteLength) {
+      this.#queue.push({ bytes: chunk, used: chunk.length, joins: false });
+      return;
     }
-    return chunk;
+    if (n) {
+      last!.bytes.set(chunk.subarray(0, n), last!.used);
+      last!.used += n;
+    }
+    const rest = chunk.subarray(n);
+    if (!rest.length) return;
+    const bytes = new Uint8Array(Math.max(Math.min(this.#queued, block), smallBlock, rest.length));
+    bytes.set(rest);
+    this.#queue.push({ bytes, used: rest.length, joins: true });
   }
 
   /** Grants the peer room for more when it is worth a frame. */
   #update(flags: number): void {
-    const delta = maxWindow - this.#queued - this.#window;
-    if (!flags && (delta < maxWindow / 2 || this.done)) return;
+    if (!flags && this.done) return;
+    this.#extra += this.session.lend(maxWindow - initialWindow - this.#extra);
+    const size = initialWindow + this.#extra, delta = Math.max(size - this.#queued - this.#window, 0);
+    if (!flags && delta < size / 2) return;
     this.#window += delta;
     this.session.send(frame(WINDOW, flags, this.id, delta));
   }
@@ -107,7 +131,14 @@ export class Stream {
     if (this.#error) return;
     this.#error = why;
     this.#queue = [];
+    this.release();
     this.#wake();
+  }
+
+  /** @internal Gives back what was lent. */
+  release(): void {
+    this.session.lend(-this.#extra);
+    this.#extra = 0;
   }
 
   #wake(): void {
@@ -125,8 +156,7 @@ export class Stream {
     if (this.#unread) {
       this.reset();
     } else if (!this.#error) {
-      this.#queue.push(chunk);
-      this.#queued += chunk.length;
+      this.#keep(chunk);
       this.#wake();
     }
     return true;
@@ -164,6 +194,8 @@ export class Session {
   #refusing = false; // the peer takes no more streams
   #pongs = new Map<number, () => void>();
   #pings = { since: 0, n: 0, sent: 0 };
+  #extra = maxExtra; // that is not lent
+  #unsent = 0;
 
   constructor(readonly wire: Wire, client: boolean) {
     this.#next = client ? 1 : 2;
@@ -205,12 +237,24 @@ export class Session {
 
   /** @internal */
   send(f: Bytes): void {
-    if (!this.#ended) this.wire.send(f);
+    if (this.#ended) return;
+    this.#unsent = this.wire.full ? this.#unsent + f.length : 0;
+    if (this.#unsent > maxUnsent) return this.fail(new Error('the peer takes no answers'));
+    this.wire.send(f);
+  }
+
+  /** @internal Lends a stream's window more bytes, if there are any; a negative number gives them back. */
+  lend(bytes: number): number {
+    const n = Math.min(bytes, this.#extra);
+    this.#extra -= n;
+    return n;
   }
 
   /** @internal */
   forget(s: Stream): void {
-    if (this.streams.delete(s.id) && this.#theirs(s.id)) this.#incoming--;
+    if (!this.streams.delete(s.id)) return;
+    s.release();
+    if (this.#theirs(s.id)) this.#incoming--;
   }
 
   #theirs(id: number): boolean {
