@@ -301,6 +301,10 @@ function alternatives(of: Node[], out: Instruction[]): void {
 export class Regex {
   readonly #program: Instruction[] = [];
   readonly #mark: Uint32Array; // in which round an instruction was last added
+  readonly #todo: Int32Array;
+  #now: Int32Array; // the sets that may read the next character
+  #next: Int32Array;
+  #count = 0; // of #next
   #round = 0;
 
   /** Throws 400 for what is not supported, or too large. */
@@ -308,23 +312,28 @@ export class Regex {
     if (pattern.length > maxPattern) throw badRequest(`A $regex is limited to ${maxPattern} characters.`);
     compile(new Parser(pattern).parse(), this.#program);
     this.#program.push({ op: 'match' });
-    if (this.#program.length > maxProgram) throw tooLarge();
-    this.#mark = new Uint32Array(this.#program.length);
+    const size = this.#program.length;
+    if (size > maxProgram) throw tooLarge();
+    this.#mark = new Uint32Array(size);
+    [this.#todo, this.#now, this.#next] = [new Int32Array(2 * size), new Int32Array(size), new Int32Array(size)];
   }
 
   /** Whether the pattern is found anywhere in a text. Throws if the meter does. */
   test(text: string, meter: Meter): boolean {
-    let threads: number[] = [], before = -1;
-    for (let at = 0; ;) {
+    let count = 0;
+    for (let at = 0, read = -1; ;) {
       const after = at < text.length ? text.codePointAt(at)! : -1;
       if (++this.#round === 0xffffffff) this.#restart();
-      const now: number[] = [];
-      for (const t of threads) if (this.#add(t, now, before, after)) return true;
-      if (this.#add(0, now, before, after)) return true; // it may begin at each place
-      meter.spend(1 + now.length);
+      this.#count = 0;
+      for (let i = 0; i < count; i++) {
+        const t = this.#now[i]!;
+        if (within((this.#program[t] as { ranges: Ranges }).ranges, read) && this.#add(t + 1, read, after)) return true;
+      }
+      if (this.#add(0, read, after)) return true; // it may begin at each place
+      meter.spend(1 + this.#count);
       if (after < 0) return false;
-      threads = now.filter(t => within((this.#program[t] as { ranges: Ranges }).ranges, after)).map(t => t + 1);
-      before = after;
+      [this.#now, this.#next, count] = [this.#next, this.#now, this.#count];
+      read = after;
       at += after > 0xffff ? 2 : 1;
     }
   }
@@ -334,20 +343,22 @@ export class Regex {
     this.#round = 1;
   }
 
-  /** Adds the sets that an instruction leads to without reading. true: it leads to a match. */
-  #add(first: number, to: number[], before: number, after: number): boolean {
-    const todo = [first];
-    while (todo.length) {
-      const at = todo.pop()!;
+  /** Adds the sets that an instruction leads to without reading, between two characters. true: it leads to a match. */
+  #add(first: number, before: number, after: number): boolean {
+    const todo = this.#todo;
+    let n = 1;
+    todo[0] = first;
+    while (n) {
+      const at = todo[--n]!;
       if (this.#mark[at] === this.#round) continue;
       this.#mark[at] = this.#round;
       const i = this.#program[at]!;
       switch (i.op) {
         case 'match': return true;
-        case 'set': to.push(at); break;
-        case 'jump': todo.push(i.to); break;
-        case 'split': todo.push(i.or, i.to); break;
-        case 'assert': if (i.test(before, after)) todo.push(at + 1);
+        case 'set': this.#next[this.#count++] = at; break;
+        case 'jump': todo[n++] = i.to; break;
+        case 'split': todo[n++] = i.or; todo[n++] = i.to; break;
+        case 'assert': if (i.test(before, after)) todo[n++] = at + 1;
       }
     }
     return false;
