@@ -1,4 +1,5 @@
 import { Admission, type Invite, type InviteOptions, readInfo } from './admission.js';
+import { type KeyLink, linksInHub, linksOf } from './chain.js';
 import { verificationCode } from './code.js';
 import { couchHandler, errorAnswer } from './couch.js';
 import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
@@ -77,12 +78,13 @@ export interface ShareOptions extends Limits {
 }
 
 interface Remote {
-  info: RemoteInfo; streams: Set<Stream>; refused: Promise<CouchError | undefined>; handler: Handler; opened?: boolean;
+  info: RemoteInfo; links: KeyLink[]; streams: Set<Stream>; refused: Promise<CouchError | undefined>; handler: Handler; opened?: boolean;
   running: number;
   /** Is aborted when the peer is revoked or has gone. */
   cut: AbortController;
 }
 
+const relinkAfter = 500; // ms
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
 
 /** A database that is published in a hub and served to its peers. */
@@ -90,6 +92,7 @@ export class Share {
   #rev?: string;
   #published = 0;
   readonly #remotes = new Map<string, Remote>(); // by address
+  #relinking?: Promise<void>;
   readonly #over = new AbortController();
   #soon = new AbortController();
   readonly #seen: View; // the database as openers see it
@@ -179,6 +182,7 @@ export class Share {
   async renew(): Promise<void> {
     const { lease } = this.peer, { signal } = this.#over, stopClock = this.#expire();
     const unwatch = this.peer.directory.watch(() => {
+      this.#relink();
       if (Date.now() - this.#published > minRenewal && !this.peer.directory.get(this.id)) this.renewSoon();
     });
     for (let wait = lease / 3, retryIn = 1000; await pause(jitter(wait), this.#soon.signal), !signal.aborted;) {
@@ -224,6 +228,7 @@ export class Share {
     if (this.#over.signal.aborted) return refuse(this.why ?? notFound('No longer shared.'));
     const r = this.#admit(request.headers, link, stream), refused = await r.refused;
     if (refused) return refuse(refused);
+    if (r.cut.signal.aborted) return refuse(this.admission.meets(r.info.peer, r.links) ?? notFound('No longer shared.'));
     if (r.running >= (this.o.maxRequests ?? 256)) return errorAnswer(new CouchError(429, 'too_many_requests', 'Too many requests are under way.'));
     r.running++;
     try {
@@ -243,9 +248,10 @@ export class Share {
         onWrite: this.o.onWrite && (doc => this.o.onWrite!(doc, info)),
         onRefused: (id, error) => this.#event({ kind: 'write_refused', remote: info, id, error }),
       });
-      const made: Remote = r = { info, streams: new Set(), refused: undefined!, handler, running: 0, cut: new AbortController() };
+      const made: Remote = r = { info, links: [], streams: new Set(), refused: undefined!, handler, running: 0, cut: new AbortController() };
       this.#remotes.set(link.peer, r);
-      r.refused = this.#decide(info, link, headers).then(refused => {
+      r.refused = this.#decide(made, link, headers).then(refused => {
+        if (refused) this.#cutRevoked(); // more keys may have turned out to be revoked
         this.#event(refused ? { kind: 'refused', remote: info, error: refused } : { kind: 'opened', remote: info });
         made.opened = !refused;
         return refused;
@@ -255,17 +261,20 @@ export class Share {
     return r;
   }
 
-  async #decide(info: RemoteInfo, link: Link, headers: Headers): Promise<CouchError | undefined> {
+  async #decide(r: Remote, link: Link, headers: Headers): Promise<CouchError | undefined> {
+    const { info } = r;
     await link.routed;
     info.route = link.route;
     try {
       info.info = readInfo(headers.get('Loveseat-Info'));
-      const before = await readSuccession(headers.get('Loveseat-Succession'), info.peer);
+      const before = await readSuccession(headers.get('Loveseat-Succession'), info.peer), own = linksOf(info.peer, before);
       if (before.length) info.predecessors = before;
-      const { invite, always } = await this.admission.decide(info, headers.get('Loveseat-Invite'));
+      r.links = [...own, ...await linksInHub(this.peer.directory, [info.peer, ...before])];
+      const { invite, always } = await this.admission.decide(info, r.links, headers.get('Loveseat-Invite'));
       info.invite = invite;
       if (!always) await this.#ask(info);
-      return undefined;
+      await this.admission.remember(own);
+      return this.admission.meets(info.peer, r.links); // it may have been revoked in the meantime
     } catch (e: any) {
       return e instanceof CouchError ? e : forbidden(String(e?.message ?? e));
     }
@@ -292,10 +301,29 @@ export class Share {
     return verificationCode(this.peer.id, peer);
   }
 
-  /** Takes a peer's access away: requests under way are cut off, later ones refused. */
+  /** Takes a peer's access away, given by any key that it has had: requests under way are cut off, later ones refused, with whichever key. */
   async revoke(peer: string, reason?: string): Promise<void> {
-    await this.admission.revoke(peer, reason);
-    this.#cut(r => r.info.peer === peer || r.info.predecessors?.includes(peer));
+    const links = [...this.#remotes.values()].flatMap(r => r.info.peer === peer || r.links.some(l => l.from === peer || l.to === peer) ? r.links : []);
+    await this.admission.revoke(peer, reason, [...links, ...await linksInHub(this.peer.directory, [peer])]);
+    this.#cutRevoked();
+  }
+
+  /** Looks soon whether the hub's documents link a peer that has the share open to a key that is revoked. */
+  #relink(): void {
+    if (!this.#remotes.size) return;
+    this.#relinking ??= pause(relinkAfter).then(async () => {
+      this.#relinking = undefined;
+      for (const r of this.#remotes.values()) {
+        const { peer, predecessors = [] } = r.info, links = [...linksOf(peer, predecessors), ...await linksInHub(this.peer.directory, [peer, ...predecessors])];
+        r.links = links;
+        if (this.admission.meets(peer, links)) await this.admission.remember(links).catch(() => {});
+      }
+      this.#cutRevoked();
+    });
+  }
+
+  #cutRevoked(): void {
+    this.#cut(r => !!r.opened && !!this.admission.meets(r.info.peer, r.links));
   }
 
   /** Makes an invite and returns its link, or the secret alone in a hub without a URL. */
