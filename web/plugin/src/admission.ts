@@ -114,6 +114,11 @@ export class Admission {
     return forbidden(`Access to this share was revoked.${reason ? ' ' + reason : ''}`);
   }
 
+  /** Whether the owner has named a peer, or let it in for good. */
+  names(peer: string): boolean {
+    return [...chainOf(peer, this.#lists.links)].some(id => Object.hasOwn(this.#lists.always, id) || !!this.allow?.some(entry => means(entry, id)));
+  }
+
   /** Keeps links. Throws 403 if a chain is too long: what cannot be remembered could not be revoked. */
   async remember(links: KeyLink[]): Promise<void> {
     const known = this.#lists.links;

@@ -1,5 +1,5 @@
 // HTTP/1.1 (RFC 9112) over streams, both ends, with fetch's Request and Response as its values.
-import { type Bytes, concat, text, utf8 } from './encoding.js';
+import { type Bytes, concat, Pile, text, utf8 } from './encoding.js';
 
 /** What HTTP needs of a stream. */
 export interface Duplex {
@@ -12,57 +12,38 @@ export interface Duplex {
 }
 
 const maxHead = 64 << 10, maxFields = 256;
-const empty: Bytes = new Uint8Array();
 const cut = () => new Error('the connection ended too soon');
 
 /** A connection's incoming bytes. */
 export class Reader {
-  #buf: Bytes = empty;
-  #from = 0;
-  #to = 0;
-  #own = false; // more can be put behind what there is
+  readonly #pile = new Pile();
 
   constructor(private readonly source: Duplex) {}
 
   async #fill(): Promise<boolean> {
     const chunk = await this.source.read();
-    if (!chunk) return false;
-    const have = this.#buf.subarray(this.#from, this.#to), size = have.length + chunk.length;
-    if (!have.length) {
-      [this.#buf, this.#from, this.#to, this.#own] = [chunk, 0, size, false];
-      return true;
-    }
-    if (!this.#own || this.#to + chunk.length > this.#buf.length) { // grows by half: bytes that come one by one cost no more
-      this.#buf = new Uint8Array(size + Math.max(size >> 1, 256));
-      this.#buf.set(have);
-      [this.#from, this.#to, this.#own] = [0, have.length, true];
-    }
-    this.#buf.set(chunk, this.#to);
-    this.#to += chunk.length;
-    return true;
+    if (chunk) this.#pile.add(chunk);
+    return !!chunk;
   }
 
   /** Returns what comes next, at most n bytes; undefined at the end. */
   async some(n: number): Promise<Bytes | undefined> {
-    if (this.#from === this.#to && !await this.#fill()) return undefined;
-    const out = this.#buf.subarray(this.#from, Math.min(this.#from + n, this.#to));
-    this.#from += out.length;
-    return out;
+    if (!this.#pile.bytes.length && !await this.#fill()) return undefined;
+    return this.#pile.take(n);
   }
 
   /** Returns the text up to a line end, and passes over that; undefined if the connection ends before it begins. */
   async line(limit = maxHead): Promise<string | undefined> {
-    for (let searched = 0; ;) {
-      const have = this.#buf.subarray(this.#from, this.#to), at = have.indexOf(10, searched);
-      if (at > limit || (at < 0 && have.length > limit)) throw new Error('line too long');
+    for (let from = 0; ;) {
+      const { bytes } = this.#pile, at = bytes.indexOf(10, from);
+      if (at > limit || (at < 0 && bytes.length > limit)) throw new Error('line too long');
       if (at >= 0) {
-        const line = text(have.subarray(0, at));
-        this.#from += at + 1;
+        const line = text(this.#pile.take(at + 1).subarray(0, at));
         return line.endsWith('\r') ? line.slice(0, -1) : line;
       }
-      searched = have.length;
+      from = bytes.length;
       if (!await this.#fill()) {
-        if (searched) throw cut();
+        if (from) throw cut();
         return undefined;
       }
     }
@@ -128,18 +109,12 @@ export async function* bodyOf(r: Reader, length: number | 'chunked' | undefined)
 
 /** Reads a body whole. Throws a RangeError beyond limit bytes. */
 export async function readAll(parts: AsyncIterable<Bytes>, limit: number): Promise<Bytes> {
-  let buf = empty, size = 0;
+  const pile = new Pile();
   for await (const p of parts) {
-    if (size + p.length > limit) throw new RangeError('body too long');
-    if (size + p.length > buf.length) { // joined at once: parts may be of one byte
-      const grown = new Uint8Array(Math.min(Math.max(buf.length + (buf.length >> 1), size + p.length), limit));
-      grown.set(buf.subarray(0, size));
-      buf = grown;
-    }
-    buf.set(p, size);
-    size += p.length;
+    if (pile.bytes.length + p.length > limit) throw new RangeError('body too long');
+    pile.add(p);
   }
-  return buf.subarray(0, size);
+  return pile.take();
 }
 
 /** Writes a start line and header fields. */

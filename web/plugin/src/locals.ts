@@ -3,6 +3,7 @@
 // room. PouchDB cannot list _local documents, so which there are is kept in one.
 import { type Bytes } from './encoding.js';
 import { badRequest, CouchError, notFound } from './errors.js';
+import { pause } from './hub.js';
 import { readJSON } from './json.js';
 import type { Pouch } from './pouch.js';
 
@@ -60,8 +61,7 @@ export class Locals {
     const own = this.#id(peer, id);
     return this.#inTurn(async () => {
       await this.db.remove(own, rev ?? (await this.db.get(own))._rev);
-      (await this.#load()).delete(own);
-      await this.#save();
+      await this.#change(async all => all.delete(own));
     });
   }
 
@@ -81,40 +81,42 @@ export class Locals {
     return this.#entries = new Map(doc.used as [string, Entry][]);
   }
 
-  async #save(): Promise<void> {
-    try {
-      this.#rev = (await this.db.put({ _id: index, ...this.#rev && { _rev: this.#rev }, used: [...this.#entries!] })).rev;
-    } catch (e) {
-      this.#entries = undefined; // another page of this browser has written it: its list is read before the next change
-      throw e;
+  /** Changes the list, and keeps it if fn says so. */
+  async #change(fn: (all: Map<string, Entry>) => Promise<boolean>): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      if (!await fn(await this.#load())) return;
+      try {
+        this.#rev = (await this.db.put({ _id: index, ...this.#rev && { _rev: this.#rev }, used: [...this.#entries!] })).rev;
+        return;
+      } catch (e) {
+        this.#entries = undefined; // another page of this browser has written it
+        if ((e as { status?: number }).status !== 409 || attempt === 20) throw e;
+        await pause(Math.random() * 5 * attempt);
+      }
     }
   }
 
   /** Puts one at the end of the list. */
   async #use(own: string, peer: string): Promise<void> {
-    const e = (await this.#load()).get(own);
+    const all = await this.#load(), e = all.get(own);
     if (e && Date.now() - e[0] < noted) {
-      this.#entries!.delete(own);
-      this.#entries!.set(own, e);
+      all.delete(own);
+      all.set(own, e);
     } else {
       await this.#inTurn(() => this.#note(own, peer, e?.[1] ?? maxDoc)).catch(() => {});
     }
   }
 
-  /** Writes down that one is used, and makes room for it. */
-  async #note(own: string, peer: string, bytes: number): Promise<void> {
-    for (let attempt = 0; ; attempt++) {
-      const all = await this.#load(), e = all.get(own), now = Date.now();
+  /** Writes down that one is used, unless that was done lately, and makes room for it. */
+  #note(own: string, peer: string, bytes: number): Promise<void> {
+    return this.#change(async all => {
+      const e = all.get(own), now = Date.now(), late = !e || now - e[0] >= noted;
       all.delete(own);
-      all.set(own, e && now - e[0] < noted ? [e[0], bytes] : [now, bytes]);
-      if (e && now - e[0] < noted && bytes <= e[1]) return;
+      all.set(own, [late ? now : e[0], bytes]);
+      if (!late && bytes <= e[1]) return false;
       for (const old of [...this.#over(k => k.startsWith(`_local/peer:${peer}:`), maxOfPeer, maxBytesOfPeer), ...this.#over(() => true, maxAll, maxBytes)]) await this.#drop(old);
-      try {
-        return await this.#save();
-      } catch (err) {
-        if ((err as { status?: number }).status !== 409 || attempt === 3) throw err;
-      }
-    }
+      return true;
+    });
   }
 
   /** Those that are too many, the least used. */

@@ -85,6 +85,7 @@ interface Remote {
 }
 
 const relinkAfter = 500; // ms
+const maxWelcome = 2000;
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
 
 /** A database that is published in a hub and served to its peers. */
@@ -93,6 +94,7 @@ export class Share {
   #published = 0;
   readonly #remotes = new Map<string, Remote>(); // by address
   #relinking?: Promise<void>;
+  readonly #welcome = new Set<string>(); // peers that were let in, the last one last
   readonly #over = new AbortController();
   #soon = new AbortController();
   readonly #seen: View; // the database as openers see it
@@ -254,6 +256,7 @@ export class Share {
         if (refused) this.#cutRevoked(); // more keys may have turned out to be revoked
         this.#event(refused ? { kind: 'refused', remote: info, error: refused } : { kind: 'opened', remote: info });
         made.opened = !refused;
+        if (!refused) this.#letIn(peer);
         return refused;
       });
     }
@@ -364,6 +367,17 @@ export class Share {
     this.#remotes.delete(link.peer);
     r.cut.abort();
     if (r.opened) this.#event({ kind: 'closed', remote: r.info });
+  }
+
+  /** What is known of a peer: 2 the owner has named it, 1 it has been let in before, 0 nothing. */
+  knows(peer: string): number {
+    return this.admission.names(peer) ? 2 : this.#welcome.has(peer) ? 1 : 0;
+  }
+
+  #letIn(peer: string): void {
+    this.#welcome.delete(peer);
+    this.#welcome.add(peer);
+    if (this.#welcome.size > maxWelcome) for (const oldest of this.#welcome) return void this.#welcome.delete(oldest);
   }
 
   /** The peers that have the share open. */

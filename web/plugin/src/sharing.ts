@@ -21,7 +21,13 @@ export class Sharing {
   readonly #held = new WeakMap<Link, Held>();
 
   constructor(private readonly peer: Peer) {
-    peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link));
+    peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link), id => this.#rank(id));
+  }
+
+  /** What is known of a peer, for when places run short: see Incoming. */
+  #rank(peer: string): number {
+    if (peer === this.peer.id) return 3; // another page of this one's
+    return Math.max(0, ...[...this.#shares.values()].map(s => s.knows(peer)));
   }
 
   /** Publishes a database and serves it. topic: as a member of one. */

@@ -1,7 +1,7 @@
 // Yamux (github.com/hashicorp/yamux, spec.md): many streams over one wire. A frame has a
 // header of version, type, flags (2), stream (4) and length (4 bytes, big endian).
 import type { Wire } from './channel.js';
-import { type Bytes, concat } from './encoding.js';
+import { type Bytes, concat, Pile } from './encoding.js';
 
 const DATA = 0, WINDOW = 1, PING = 2, GOAWAY = 3;
 const SYN = 1, ACK = 2, FIN = 4, RST = 8;
@@ -13,7 +13,6 @@ const maxExtra = 16 << 20; // so much is lent to the streams of a session for la
 const maxStreams = 128; // that the peer has opened
 const maxPings = 100; // in a second
 const maxUnsent = 1 << 20; // bytes of frames that answer the peer's, which does not take them
-const block = 16 << 10, smallBlock = 256; // bytes that small pieces are joined to
 
 function frame(type: number, flags: number, id: number, length: number): Bytes {
   const f = new Uint8Array(header), v = new DataView(f.buffer);
@@ -28,8 +27,7 @@ function frame(type: number, flags: number, id: number, length: number): Bytes {
 export class Stream {
   /** Is called once, when the peer has ended its direction or the stream has failed. */
   onEnd?: () => void;
-  #queue: { bytes: Bytes; used: number; joins: boolean }[] = [];
-  #queued = 0;
+  #queue = new Pile();
   #extra = 0; // borrowed from the session for our window
   #window = initialWindow; // what the peer may still send
   #credit = initialWindow; // what we may still send
@@ -51,32 +49,16 @@ export class Stream {
 
   /** Returns what has come, or comes next; undefined at the end. Throws when the stream has failed. */
   async read(): Promise<Bytes | undefined> {
-    while (!this.#queue.length && !this.done) await new Promise<void>(r => this.#readers.push(r));
+    while (!this.#queued && !this.done) await new Promise<void>(r => this.#readers.push(r));
     if (this.#error) throw this.#error;
-    const next = this.#queue.shift();
-    if (!next) return undefined;
-    this.#queued -= next.used;
+    if (!this.#queued) return undefined;
+    const chunk = this.#queue.take();
     this.#update(0);
-    return next.bytes.subarray(0, next.used);
+    return chunk;
   }
 
-  /** Keeps bytes until they are read. A view holds all of its message, so what is small is copied next to what came before. */
-  #keep(chunk: Bytes): void {
-    this.#queued += chunk.length;
-    const last = this.#queue.at(-1), free = last?.joins ? last.bytes.length - last.used : 0, n = Math.min(free, chunk.length);
-    if (!n && chunk.length >= block / 4 && 2 * chunk.length >= chunk.buffer.byteLength) {
-      this.#queue.push({ bytes: chunk, used: chunk.length, joins: false });
-      return;
-    }
-    if (n) {
-      last!.bytes.set(chunk.subarray(0, n), last!.used);
-      last!.used += n;
-    }
-    const rest = chunk.subarray(n);
-    if (!rest.length) return;
-    const bytes = new Uint8Array(Math.max(Math.min(this.#queued, block), smallBlock, rest.length));
-    bytes.set(rest);
-    this.#queue.push({ bytes, used: rest.length, joins: true });
+  get #queued(): number {
+    return this.#queue.bytes.length;
   }
 
   /** Grants the peer room for more when it is worth a frame. */
@@ -130,7 +112,7 @@ export class Stream {
   fail(why: Error): void {
     if (this.#error) return;
     this.#error = why;
-    this.#queue = [];
+    this.#queue.take();
     this.release();
     this.#wake();
   }
@@ -156,7 +138,7 @@ export class Stream {
     if (this.#unread) {
       this.reset();
     } else if (!this.#error) {
-      this.#keep(chunk);
+      this.#queue.add(chunk);
       this.#wake();
     }
     return true;
