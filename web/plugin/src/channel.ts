@@ -29,7 +29,6 @@ export const channelLabel = 'loveseat', channelProtocol = 'yamux+http/1.1';
 const messageSize = 16 << 10;
 const highWater = 1 << 20; // a writer waits while more is queued,
 const lowWater = 256 << 10; // until this much is. (send throws at 16 MiB.)
-const maxMessage = 256 << 10, maxEarly = 1 << 20; // bytes that come at once, and before their reader
 
 /** Throws unless it is the one channel that peers use. */
 export function checkChannel(dc: RTCDataChannel): void {
@@ -55,7 +54,6 @@ export class Channel implements Carrier {
     dc.onmessage = m => {
       if (!(m.data instanceof ArrayBuffer)) return this.end(new Error('the peer sent text'));
       this.#read += m.data.byteLength;
-      if (m.data.byteLength > maxMessage || !this.#deliver && this.#read > maxEarly) return this.end(new Error('the peer sent too much at once'));
       const chunk = new Uint8Array(m.data);
       if (this.#deliver) this.#deliver(chunk);
       else this.#early.push(chunk); // a message can come before its reader is there
@@ -74,7 +72,6 @@ export class Channel implements Carrier {
     if (this.#ended) return;
     this.#ended = why;
     this.#deliver = () => {};
-    this.#early = [];
     this.#release();
     this.onEnd?.(why);
   }

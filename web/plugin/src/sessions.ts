@@ -2,12 +2,12 @@ import type { Signal } from './documents.js';
 import { type Keys, peerOf } from './identity.js';
 
 const sessionIdle = 3_600_000; // ms: then a session is over, and forgotten
-const maxSessions = 10_000, maxPeerSessions = 1000; // of all senders and of one: the oldest of whoever has most go
+const maxSessions = 256; // of a page that shares nothing, which has dealings with a few
 const maxOut = 20_000; // that we have sent in
-const maxHeld = 64; // signals that wait for an earlier one of their session,
-const maxHeldBytes = 4 << 20, maxPeerHeld = 1 << 20; // and the bytes of all senders' and of one's
+const maxHeld = 64; // signals that wait for an earlier one of their session
 
-interface In { peer: string; keys: Keys; next: number; held: Map<number, Signal>; bytes: number; used: number }
+/** A session that another peer has begun: bytes wait for earlier ones. */
+export interface In { peer: string; keys: Keys; next: number; held: Map<number, Signal>; bytes: number; used: number }
 
 /**
  * Puts incoming signals into order, and refuses those seen before. A session is named by
@@ -16,15 +16,18 @@ interface In { peer: string; keys: Keys; next: number; held: Map<number, Signal>
  * gives way to others could be replayed, which harms its sender alone.
  */
 export class Sessions {
-  readonly #in = new Map<string, In>(); // the longest unused first, as in out
+  readonly #in = new Map<string, In>(); // the longest unused first
   readonly #out = new Map<string, { next: number; used: number }>();
+
+  /** Makes room for more of a sender. Sharers, whom all know, are fair: see crowd. */
+  makeRoom = (all: Map<string, In>, _peer: string, sessions: number, _bytes: number): void => {
+    if (all.size + sessions > maxSessions) all.delete(all.keys().next().value!);
+  };
 
   /** Takes a verified signal and returns those that can now be delivered. Throws at a replay, or too many. */
   accept(s: Signal, seq: number, keys: Keys, now: number): Signal[] {
-    const key = `${s.from} ${s.session}`, peer = peerOf(s.from), size = s.payload.length, had = this.#in.has(key);
-    this.#room(peer, () => 1, +!had, maxPeerSessions, maxSessions);
-    this.#room(peer, i => i.bytes, size, maxPeerHeld, maxHeldBytes);
-    if (had && !this.#in.has(key)) throw new Error('too much waits for earlier signals');
+    const key = `${s.from} ${s.session}`, peer = peerOf(s.from), size = s.payload.length;
+    this.makeRoom(this.#in, peer, +!this.#in.has(key), size);
     const session = this.#in.get(key) ?? { peer, keys, next: 0, held: new Map(), bytes: 0, used: now };
     this.#in.delete(key);
     this.#in.set(key, session);
@@ -43,26 +46,9 @@ export class Sessions {
     return ready;
   }
 
-  /** Makes room for more of a sender: the oldest sessions of whoever takes up most go, its own if it has its part. */
-  #room(peer: string, size: (i: In) => number, more: number, each: number, all: number): void {
-    for (let none = !more; !none;) {
-      const sums = new Map([[peer, more]]);
-      let total = more, most = peer;
-      for (const i of this.#in.values()) {
-        total += size(i);
-        sums.set(i.peer, (sums.get(i.peer) ?? 0) + size(i));
-      }
-      if (sums.get(peer)! <= each && total <= all) return;
-      if (sums.get(peer)! <= each) for (const [p, n] of sums) if (n > sums.get(most)!) most = p;
-      none = true;
-      for (const [k, i] of this.#in) if (none && i.peer === most && size(i)) none = !this.#in.delete(k);
-    }
-  }
-
   /** Returns the number of the next signal to an address in a session. */
   number(to: string, session: string, now: number): number {
     const key = `${to} ${session}`, out = this.#out.get(key) ?? { next: 0, used: now };
-    this.#out.delete(key);
     this.#out.set(key, out);
     if (this.#out.size > maxOut) this.#out.delete(this.#out.keys().next().value!);
     out.used = now;

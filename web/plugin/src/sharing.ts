@@ -1,8 +1,12 @@
 // The sharer's side of a peer: what a page loads when it first shares a database.
+import { crowd } from './crowd.js';
+import { signalPrefix } from './documents.js';
 import { CouchError } from './errors.js';
 import { Held, serve } from './httpserver.js';
+import { peerOf } from './identity.js';
 import { Incoming } from './incoming.js';
 import type { Link } from './link.js';
+import type { Mailbox } from './mailbox.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Pouch } from './pouch.js';
 import { refuse, type RemoteInfo, Share, type ShareOptions } from './share.js';
@@ -21,7 +25,18 @@ export class Sharing {
   readonly #held = new WeakMap<Link, Held>();
 
   constructor(private readonly peer: Peer) {
+    const mailbox = peer.transport.config.signaler as Mailbox;
+    mailbox.sessions.makeRoom = crowd;
+    void this.#sweep(mailbox).catch(() => {});
     peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link), id => this.#rank(id));
+  }
+
+  /** Deletes stale signals from and to this peer, of pages that ended without doing so. */
+  async #sweep(mailbox: Mailbox): Promise<void> {
+    const mine = (a: unknown) => typeof a === 'string' && peerOf(a) === this.peer.id;
+    for (const d of await this.peer.hub.list(signalPrefix)) {
+      if ((mine(d.to) || mine(d.from)) && Date.now() > Date.parse(d.expires as string) + 120_000) mailbox.discard(d);
+    }
   }
 
   /** What is known of a peer, for when places run short: see Incoming. */

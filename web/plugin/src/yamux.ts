@@ -7,17 +7,16 @@ const DATA = 0, WINDOW = 1, PING = 2, GOAWAY = 3;
 const SYN = 1, ACK = 2, FIN = 4, RST = 8;
 const header = 12;
 const frameBody = (16 << 10) - header; // one message of the data channel
-const initialWindow = 256 << 10; // what every stream's reader may leave unread,
-const maxWindow = 2 << 20; // and what the readers of a few may:
-const maxExtra = 16 << 20; // so much is lent to the streams of a session for larger windows
+const initialWindow = 256 << 10;
+const maxWindow = 2 << 20; // what a stream's reader may leave unread,
+const maxUnread = 16 << 20; // or its part of this, if there are many: 64 MiB at most for all of a session
 const maxStreams = 128; // that the peer has opened
 const maxPings = 100; // in a second
 const maxUnsent = 1 << 20; // bytes of frames that answer the peer's, which does not take them
 
 function frame(type: number, flags: number, id: number, length: number): Bytes {
   const f = new Uint8Array(header), v = new DataView(f.buffer);
-  v.setUint8(1, type);
-  v.setUint16(2, flags);
+  v.setUint32(0, type << 16 | flags);
   v.setUint32(4, id);
   v.setUint32(8, length);
   return f;
@@ -28,7 +27,6 @@ export class Stream {
   /** Is called once, when the peer has ended its direction or the stream has failed. */
   onEnd?: () => void;
   #queue = new Pile();
-  #extra = 0; // borrowed from the session for our window
   #window = initialWindow; // what the peer may still send
   #credit = initialWindow; // what we may still send
   #finished = false; // the peer's direction has ended
@@ -51,10 +49,9 @@ export class Stream {
   async read(): Promise<Bytes | undefined> {
     while (!this.#queued && !this.done) await new Promise<void>(r => this.#readers.push(r));
     if (this.#error) throw this.#error;
-    if (!this.#queued) return undefined;
     const chunk = this.#queue.take();
     this.#update(0);
-    return chunk;
+    return chunk.length ? chunk : undefined;
   }
 
   get #queued(): number {
@@ -64,8 +61,7 @@ export class Stream {
   /** Grants the peer room for more when it is worth a frame. */
   #update(flags: number): void {
     if (!flags && this.done) return;
-    this.#extra += this.session.lend(maxWindow - initialWindow - this.#extra);
-    const size = initialWindow + this.#extra, delta = Math.max(size - this.#queued - this.#window, 0);
+    const size = Math.max(initialWindow, Math.min(maxWindow, maxUnread / (this.session.streams.size + 1) | 0)), delta = Math.max(size - this.#queued - this.#window, 0);
     if (!flags && delta < size / 2) return;
     this.#window += delta;
     this.session.send(frame(WINDOW, flags, this.id, delta));
@@ -113,14 +109,7 @@ export class Stream {
     if (this.#error) return;
     this.#error = why;
     this.#queue.take();
-    this.release();
     this.#wake();
-  }
-
-  /** @internal Gives back what was lent. */
-  release(): void {
-    this.session.lend(-this.#extra);
-    this.#extra = 0;
   }
 
   #wake(): void {
@@ -176,7 +165,6 @@ export class Session {
   #refusing = false; // the peer takes no more streams
   #pongs = new Map<number, () => void>();
   #pings = { since: 0, n: 0, sent: 0 };
-  #extra = maxExtra; // that is not lent
   #unsent = 0;
 
   constructor(readonly wire: Wire, client: boolean) {
@@ -221,22 +209,13 @@ export class Session {
   send(f: Bytes): void {
     if (this.#ended) return;
     this.#unsent = this.wire.full ? this.#unsent + f.length : 0;
-    if (this.#unsent > maxUnsent) return this.fail(new Error('the peer takes no answers'));
+    if (this.#unsent > maxUnsent) return this.fail(new Error('the connection to the peer is lost')); // it takes no answers
     this.wire.send(f);
-  }
-
-  /** @internal Lends a stream's window more bytes, if there are any; a negative number gives them back. */
-  lend(bytes: number): number {
-    const n = Math.min(bytes, this.#extra);
-    this.#extra -= n;
-    return n;
   }
 
   /** @internal */
   forget(s: Stream): void {
-    if (!this.streams.delete(s.id)) return;
-    s.release();
-    if (this.#theirs(s.id)) this.#incoming--;
+    if (this.streams.delete(s.id) && this.#theirs(s.id)) this.#incoming--;
   }
 
   #theirs(id: number): boolean {
@@ -279,8 +258,8 @@ export class Session {
   }
 
   #dispatch(h: DataView): void {
-    const type = h.getUint8(1), flags = h.getUint16(2), id = h.getUint32(4), length = h.getUint32(8);
-    if (h.getUint8(0) !== 0 || type > GOAWAY) return this.#broken('unknown frame');
+    const first = h.getUint32(0), type = first >>> 16, flags = first & 0xffff, id = h.getUint32(4), length = h.getUint32(8);
+    if (type > GOAWAY) return this.#broken('unknown frame');
     if (type === PING) return this.#pinged(flags, length);
     if (type === GOAWAY) {
       this.#refusing = true;
