@@ -1,95 +1,100 @@
-import { type Call, defined, json } from './couch.js';
-import { utf8 } from './encoding.js';
+import { type Call, natural } from './couch.js';
 import { badRequest, forbidden } from './errors.js';
-import type { Pouch } from './pouch.js';
+import { type ChangesOptions, defined, type View } from './filter.js';
+import { compile, Work } from './selector.js';
+import { bodyOf, listed, streamed } from './streamed.js';
 
-const batch = 500;
+const part = 32 << 10; // characters that are sent at once
 const defaultTimeout = 60_000; // ms
+const maxQuery = 8 << 20;
 
-/** What a changes feed tells, as PouchDB's options. */
-async function selection(c: Call): Promise<Record<string, unknown>> {
+/** What a changes feed tells. */
+async function selection(c: Call): Promise<ChangesOptions> {
   const q = c.query, on = (name: string) => q.get(name) === 'true';
-  const body = c.method === 'POST' ? await c.body() : {};
+  const body = c.method === 'POST' ? await c.body(maxQuery) : {};
   const filter = q.get('filter');
   if ((filter && filter !== '_doc_ids' && filter !== '_selector') || q.get('view')) throw forbidden('A share runs no filter functions.');
-  const ids = q.get('doc_ids');
   return defined({
     style: q.get('style') ?? undefined, include_docs: on('include_docs'), conflicts: on('conflicts'), attachments: on('attachments'),
-    descending: on('descending'), doc_ids: filter === '_doc_ids' ? body.doc_ids ?? (ids && JSON.parse(ids)) : undefined,
-    selector: filter === '_selector' ? body.selector : undefined,
+    descending: on('descending'), ids: filter === '_doc_ids' ? docIDs(body?.doc_ids, q.get('doc_ids')) : undefined,
+    match: filter === '_selector' ? compile(body?.selector) : undefined,
   });
 }
 
-const number = (q: URLSearchParams, name: string): number | undefined => {
-  const v = q.get(name);
-  if (v !== null && !/^\d+$/.test(v)) throw badRequest(`invalid ${name}`);
-  return v === null ? undefined : Number(v);
-};
-
-/** Resolves when the database has changed since, or ms have passed. */
-function change(db: Pouch, since: unknown, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    const feed = db.changes({ since, live: true, return_docs: false });
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      feed.cancel();
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end);
-    if (signal.aborted) end();
-    feed.catch(() => {});
-    feed.on('change', end).on('error', end);
-  });
+function docIDs(body: unknown, query: string | null): Set<unknown> {
+  let ids = body;
+  try {
+    ids ??= JSON.parse(query ?? '');
+  } catch { /* not a list */ }
+  if (!Array.isArray(ids)) throw badRequest('`doc_ids` parameter must be a list.');
+  return new Set(ids);
 }
 
 /** Answers GET or POST /{db}/_changes: feeds normal, longpoll and continuous. */
-export async function changesFeed(db: Pouch, c: Call): Promise<Response> {
+export async function changesFeed(view: View, c: Call): Promise<Response> {
   const q = c.query, feed = q.get('feed') ?? 'normal', o = await selection(c);
   let since: unknown = q.get('since') ?? q.get('last-event-id') ?? 0;
-  if (since === 'now') since = (await db.info()).update_seq;
+  if (since === 'now') since = (await view.info()).update_seq;
   if (typeof since === 'string' && /^\d+$/.test(since)) since = Number(since);
-  let limit = number(q, 'limit');
-  const read = (max?: number) => db.changes({ ...o, since, ...defined({ limit: max }) });
+  let limit = natural(q, 'limit');
   if (feed === 'normal') {
-    const { results, last_seq, pending } = await read(limit);
-    return json({ results, last_seq, pending: pending ?? 0 });
+    const rows = async function* () {
+      since = yield* view.changes({ ...o, since, limit }, new Work());
+    };
+    const answer = async function* () {
+      yield* listed('{"results":[\n', rows(), '\n],\n');
+      yield `"last_seq":${JSON.stringify(since)},"pending":0}\n`;
+    };
+    return streamed(answer());
   }
   if (feed !== 'longpoll' && feed !== 'continuous') throw badRequest(`unknown feed ${feed}`);
 
-  const heartbeat = number(q, 'heartbeat') ?? (q.get('heartbeat') === 'true' ? defaultTimeout : undefined);
-  const till = Date.now() + (heartbeat ? Infinity : Math.min(number(q, 'timeout') ?? defaultTimeout, defaultTimeout));
-  const stop = new AbortController(), end = () => stop.abort();
+  const heartbeat = natural(q, 'heartbeat') ?? (q.get('heartbeat') === 'true' ? defaultTimeout : undefined);
+  const till = Date.now() + (heartbeat ? Infinity : Math.min(natural(q, 'timeout') ?? defaultTimeout, defaultTimeout));
+  const stop = new AbortController(), end = () => stop.abort(), long = feed === 'longpoll';
   c.signal.addEventListener('abort', end);
   if (c.signal.aborted) end();
 
   /** Gives the answer's pieces as they come. */
   async function* pieces(): AsyncGenerator<string, void> {
-    if (feed === 'longpoll') yield '{"results":[\n';
-    for (; !stop.signal.aborted;) {
-      const { results, last_seq } = await read(Math.min(limit ?? batch, batch));
-      const rows = results.map(r => JSON.stringify(r));
-      if (rows.length) yield feed === 'longpoll' ? rows.join(',\n') + '\n' : rows.join('\n') + '\n';
-      since = last_seq;
-      if (limit !== undefined) limit -= rows.length;
-      if (limit === 0 || (feed === 'longpoll' && rows.length) || Date.now() >= till) break;
-      if (rows.length) continue;
-      await change(db, since, Math.min(heartbeat ?? Infinity, till - Date.now(), 0x7fffffff), stop.signal);
-      if (heartbeat) yield '\n';
+    if (long) yield '{"results":[\n';
+    let told = Date.now();
+    for (let any = false; !stop.signal.aborted;) {
+      const rows = view.changes({ ...o, descending: false, since, ...defined({ limit }) }, new Work());
+      let buf = '', sent = false, next;
+      while (!(next = await rows.next()).done && !stop.signal.aborted) {
+        const row = JSON.stringify(next.value);
+        buf += long ? (any ? ',\n' : '') + row : row + '\n';
+        any = sent = true;
+        if (limit !== undefined) limit--;
+        if (buf.length < part) continue;
+        yield buf;
+        buf = '';
+      }
+      if (next.done) since = next.value;
+      if (buf) yield buf;
+      if (sent) told = Date.now();
+      if (limit !== undefined && limit <= 0 || long && any || Date.now() >= till) break;
+      const wait = Math.min((heartbeat ?? Infinity) - (Date.now() - told), till - Date.now());
+      await woken(view, since, Math.max(wait, 0), stop.signal);
+      if (!heartbeat || Date.now() - told < heartbeat) continue; // what woke us may be hidden
+      yield '\n';
+      told = Date.now();
     }
-    yield feed === 'longpoll' ? `],\n"last_seq":${JSON.stringify(since)},"pending":0}\n` : `{"last_seq":${JSON.stringify(since)},"pending":0}\n`;
+    yield long ? `\n],\n"last_seq":${JSON.stringify(since)},"pending":0}\n` : `{"last_seq":${JSON.stringify(since)},"pending":0}\n`;
   }
+  return new Response(bodyOf(pieces(), () => {
+    c.signal.removeEventListener('abort', end);
+    end();
+  }), { headers: { 'Content-Type': 'application/json' } });
+}
 
-  const parts = pieces();
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const part = await parts.next();
-      if (part.value) return controller.enqueue(utf8(part.value));
-      c.signal.removeEventListener('abort', end);
-      controller.close();
-    },
-    cancel: end,
-  }, { highWaterMark: 0 });
-  return new Response(body, { headers: { 'Content-Type': 'application/json' } });
+/** Resolves when the database has changed since, or ms have passed. */
+async function woken(view: View, since: unknown, ms: number, signal: AbortSignal): Promise<void> {
+  const over = new AbortController(), end = () => over.abort(), timer = setTimeout(end, Math.min(ms, 0x7fffffff));
+  signal.addEventListener('abort', end);
+  if (signal.aborted) end();
+  await view.changed(since, over.signal);
+  clearTimeout(timer);
+  signal.removeEventListener('abort', end);
 }

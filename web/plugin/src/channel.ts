@@ -10,6 +10,8 @@ export interface Wire {
   send(chunk: Bytes): void;
   /** Waits until there is room for more; undefined: there is. */
   room(): Promise<void> | undefined;
+  /** Whether there is none. */
+  readonly full?: boolean;
   /** Counts bytes that the peer sent or acknowledged: while it grows, the peer lives. */
   moved(): number;
   /** Waits until all is delivered, but no longer than ms, and ends the wire. */
@@ -88,8 +90,12 @@ export class Channel implements Carrier {
     }
   }
 
+  get full(): boolean {
+    return this.dc.bufferedAmount > highWater;
+  }
+
   room(): Promise<void> | undefined {
-    if (this.#ended || this.dc.bufferedAmount <= highWater) return undefined;
+    if (this.#ended || !this.full) return undefined;
     return new Promise(resolve => this.#waiting.push(resolve));
   }
 

@@ -3,10 +3,15 @@
 import { safeType } from './answer.js';
 import { changesFeed } from './changes.js';
 import type { Doc } from './documents.js';
-import { type Bytes, concat, text, utf8 } from './encoding.js';
+import { type Bytes, concat, utf8 } from './encoding.js';
 import type { Handler } from './httpserver.js';
 import { badRequest, CouchError, forbidden, notFound } from './errors.js';
+import { View } from './filter.js';
+import { find, readQuery } from './find.js';
+import { readJSON } from './json.js';
+import { Locals } from './locals.js';
 import type { Pouch } from './pouch.js';
+import { listed, streamed } from './streamed.js';
 
 /** How a database is served to one peer. */
 export interface ServeOptions {
@@ -17,15 +22,16 @@ export interface ServeOptions {
   readOnly: boolean;
   /** Whose _local documents these are: every peer has its own. */
   peer: string;
-  /** Asked before a peer writes one more _local document. */
-  allowLocal?: (id: string) => boolean;
+  /** What of the database the peer sees. Default: all. */
+  view?: View;
   /** Asked about each document that the peer writes; what it throws refuses it. */
   onWrite?: (doc: Doc) => unknown;
   /** Is told of a write that was refused. */
   onRefused?: (id: string, e: Error) => void;
 }
 
-const maxLocalDoc = 64 << 10;
+const maxQuery = 8 << 20; // bytes of a body that asks for something
+const bulkGetBatch = 10;
 
 /** A JSON answer. */
 export function json(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
@@ -41,7 +47,7 @@ export function errorAnswer(e: any): Response {
 }
 
 /** One request, taken apart. */
-export interface Call { method: string; query: URLSearchParams; request: Request; signal: AbortSignal; body(): Promise<any>; bytes(): Promise<Bytes> }
+export interface Call { method: string; query: URLSearchParams; request: Request; signal: AbortSignal; body(limit?: number): Promise<any>; bytes(): Promise<Bytes> }
 
 /** Makes the handler of a database's API. */
 export function couchHandler(db: Pouch, o: ServeOptions): Handler {
@@ -57,6 +63,17 @@ export function couchHandler(db: Pouch, o: ServeOptions): Handler {
 
 const flag = (q: URLSearchParams, name: string) => q.get(name) === 'true';
 
+/** Reads a number of the query. */
+export function natural(q: URLSearchParams, name: string): number | undefined {
+  const v = q.get(name);
+  if (v === null) return undefined;
+  if (!/^\d{1,15}$/.test(v)) throw new CouchError(400, 'query_parse_error', `Invalid value for ${name}.`);
+  return Number(v);
+}
+
+/** The index that all databases have. Others are the owner's. */
+const allDocsIndex = { ddoc: null, name: '_all_docs', type: 'special', def: { fields: [{ _id: 'asc' }] } };
+
 /** Reads a JSON value of the query. */
 function value(q: URLSearchParams, ...names: string[]): any {
   for (const n of names) {
@@ -71,10 +88,6 @@ function value(q: URLSearchParams, ...names: string[]): any {
   return undefined;
 }
 
-/** Leaves out what is undefined, which PouchDB does not always take for missing. */
-export const defined = <T extends object>(o: T): Partial<T> =>
-  Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined && v !== false)) as Partial<T>;
-
 function unescape(segment: string): string {
   try {
     return decodeURIComponent(segment);
@@ -84,19 +97,23 @@ function unescape(segment: string): string {
 }
 
 class API {
-  constructor(private readonly db: Pouch, private readonly o: ServeOptions) {}
+  readonly #locals: Locals;
+  readonly db: View;
+
+  constructor(db: Pouch, private readonly o: ServeOptions) {
+    this.db = o.view ?? new View(db);
+    this.#locals = Locals.of(db);
+  }
 
   async answer(request: Request): Promise<Response> {
     const url = new URL(request.url);
     const path = url.pathname.slice(1).split('/').map(unescape);
     const method = request.method === 'HEAD' ? 'GET' : request.method;
     const bytes = async () => new Uint8Array(await request.arrayBuffer());
-    const body = async () => {
-      try {
-        return JSON.parse(text(await bytes()));
-      } catch {
-        throw badRequest('invalid UTF-8 JSON');
-      }
+    const body = async (limit = Infinity) => {
+      const all = await bytes();
+      if (all.length > limit) throw new CouchError(413, 'too_large', 'the request entity is too large');
+      return readJSON(all);
     };
     return this.#route(path, { method, query: url.searchParams, request, signal: request.signal, body, bytes });
   }
@@ -122,7 +139,7 @@ class API {
     if (c.method === 'POST') {
       const doc = await c.body();
       await this.#allow(doc?._id ?? '', doc);
-      const { id, rev } = await this.db.post(doc);
+      const { id, rev } = await this.db.put({ ...doc, _id: doc._id ?? crypto.randomUUID() });
       return json({ ok: true, id, rev }, 201);
     }
     if (c.method !== 'GET') throw forbidden('A share is for reading and replicating documents.');
@@ -134,49 +151,58 @@ class API {
   }
 
   async #special(path: string, c: Call): Promise<Response> {
-    const db = this.db, q = c.query;
+    const q = c.query;
     switch (`${c.method} ${path}`) {
       case 'GET _all_docs':
+        return this.#allDocs(q, {});
       case 'POST _all_docs':
-        return json(await db.allDocs(this.#allDocs(q, c.method === 'POST' ? await c.body() : {})));
+        return this.#allDocs(q, await c.body(maxQuery));
       case 'GET _changes':
       case 'POST _changes':
-        return changesFeed(db, c);
-      case 'POST _bulk_get': {
-        const { docs } = await c.body();
-        if (!Array.isArray(docs)) throw badRequest('Missing JSON list of `docs`.');
-        return json(await db.bulkGet(defined({ docs, revs: flag(q, 'revs'), latest: flag(q, 'latest'), attachments: flag(q, 'attachments') })));
-      }
+        return changesFeed(this.db, c);
+      case 'POST _bulk_get':
+        return this.#bulkGet(q, await c.body(maxQuery));
       case 'POST _revs_diff':
-        return json(await db.revsDiff(await c.body()));
+        return json(await this.db.revsDiff(await c.body(maxQuery)));
       case 'POST _bulk_docs':
         return this.#bulkDocs(await c.body());
       case 'POST _ensure_full_commit':
         return json({ ok: true, instance_start_time: '0' }, 201);
       case 'POST _find':
-        if (db.find) return json(await db.find(await c.body()));
-        break;
-      case 'POST _explain':
-        if (db.explain) return json(await db.explain(await c.body()));
-        break;
+        return find(this.db, readQuery(await c.body(maxQuery)));
+      case 'POST _explain': {
+        const { selector, fields, limit, skip } = readQuery(await c.body(maxQuery));
+        return json({ dbname: this.o.name, index: allDocsIndex, selector, limit, skip, fields: fields ?? 'all_fields' });
+      }
       case 'GET _index':
-        if (db.getIndexes) return json(await db.getIndexes());
-        break;
+        return json({ total_rows: 1, indexes: [allDocsIndex] });
       case 'GET _revs_limit':
         return json(1000);
     }
-    if (path === '_find' || path === '_explain' || path === '_index') throw notFound('The sharer\'s PouchDB has no pouchdb-find.');
     throw forbidden('A share is for reading and replicating documents.');
   }
 
-  #allDocs(q: URLSearchParams, body: any): object {
-    const inclusive = q.get('inclusive_end') === 'false' ? { inclusive_end: false } : {};
-    return Object.assign(inclusive, defined({
-      keys: body.keys ?? value(q, 'keys'), key: value(q, 'key'),
-      startkey: value(q, 'startkey', 'start_key'), endkey: value(q, 'endkey', 'end_key'),
-      descending: flag(q, 'descending'), limit: value(q, 'limit'), skip: value(q, 'skip'), include_docs: flag(q, 'include_docs'),
-      conflicts: flag(q, 'conflicts'), attachments: flag(q, 'attachments'), update_seq: flag(q, 'update_seq'),
-    }));
+  async #allDocs(q: URLSearchParams, body: any): Promise<Response> {
+    const key = value(q, 'key'), keys = body?.keys ?? value(q, 'keys') ?? (key === undefined ? undefined : [key]);
+    if (keys !== undefined && !Array.isArray(keys)) throw badRequest('`keys` parameter must be an array.');
+    const o = {
+      keys, startkey: value(q, 'startkey', 'start_key'), endkey: value(q, 'endkey', 'end_key'), inclusive_end: q.get('inclusive_end') !== 'false',
+      descending: flag(q, 'descending'), limit: natural(q, 'limit'), skip: natural(q, 'skip'), include_docs: flag(q, 'include_docs'),
+      conflicts: flag(q, 'conflicts'), attachments: flag(q, 'attachments'),
+    };
+    const { doc_count, update_seq } = await this.db.info();
+    const head = `{"total_rows":${doc_count},"offset":${o.skip ?? 0},${flag(q, 'update_seq') ? `"update_seq":${JSON.stringify(update_seq)},` : ''}"rows":[`;
+    return streamed(listed(head, this.db.rows(o), ']}\n'));
+  }
+
+  async #bulkGet(q: URLSearchParams, body: any): Promise<Response> {
+    const refs = body?.docs, view = this.db;
+    if (!Array.isArray(refs)) throw badRequest('Missing JSON list of `docs`.');
+    const o = { revs: flag(q, 'revs'), latest: flag(q, 'latest'), attachments: flag(q, 'attachments') };
+    const results = async function* () {
+      for (let at = 0; at < refs.length; at += bulkGetBatch) yield* await Promise.all(refs.slice(at, at + bulkGetBatch).map(r => view.bulkGet(r, o)));
+    };
+    return streamed(listed('{"results":[', results(), ']}\n'));
   }
 
   /** Throws unless the peer may write a document. */
@@ -209,7 +235,7 @@ class API {
       }
     }));
     const allowed: Doc[] = body.docs.filter((_: unknown, i: number) => !rows[i]);
-    const written = allowed.length ? await this.db.bulkDocs(allowed, { new_edits: !replicated }) : [];
+    const written = allowed.length ? await this.db.bulkDocs(allowed.map(d => ({ ...d, _id: d._id ?? crypto.randomUUID() })), replicated) : [];
     const told = written.map(w => w.error ? { id: w.id, rev: w.rev, error: w.name, reason: w.reason ?? w.message } : w);
     if (replicated) return json([...rows.filter(Boolean), ...told.filter(w => w.error)], 201);
     let next = 0;
@@ -217,7 +243,7 @@ class API {
   }
 
   async #document(id: string, attachment: string, c: Call): Promise<Response> {
-    if (id.startsWith('_local/')) return this.#local(id.slice(7), c);
+    if (id.startsWith('_local/')) return this.#local(attachment ? `${id.slice(7)}/${attachment}` : id.slice(7), c);
     const q = c.query, rev = q.get('rev') ?? c.request.headers.get('if-match')?.replaceAll('"', '') ?? undefined;
     if (attachment) return this.#attachment(id, attachment, rev, c);
     if (c.method === 'GET') return this.#read(id, q);
@@ -230,7 +256,7 @@ class API {
     await this.#allow(id, doc);
     doc._id = id;
     if (q.get('new_edits') === 'false') {
-      const [failed] = await this.db.bulkDocs([doc], { new_edits: false });
+      const [failed] = await this.db.bulkDocs([doc], true);
       if (failed?.error) throw failed;
       return json({ ok: true, id, rev: doc._rev }, 201);
     }
@@ -240,12 +266,13 @@ class API {
   }
 
   async #read(id: string, q: URLSearchParams): Promise<Response> {
-    const openRevs = q.get('open_revs');
-    const doc = await this.db.get(id, defined({
-      rev: q.get('rev') ?? undefined, open_revs: openRevs === 'all' ? 'all' : value(q, 'open_revs'), latest: flag(q, 'latest'),
-      revs: flag(q, 'revs'), revs_info: flag(q, 'revs_info'), conflicts: flag(q, 'conflicts'), attachments: flag(q, 'attachments'),
-    }));
-    return json(doc, 200, openRevs ? {} : { ETag: `"${doc._rev}"` });
+    const open = q.get('open_revs'), o = {
+      rev: q.get('rev') ?? undefined, latest: flag(q, 'latest'), revs: flag(q, 'revs'), revs_info: flag(q, 'revs_info'),
+      conflicts: flag(q, 'conflicts'), attachments: flag(q, 'attachments'),
+    };
+    if (open) return json(await this.db.openRevs(id, open === 'all' ? open : value(q, 'open_revs'), o));
+    const doc = await this.db.get(id, o);
+    return json(doc, 200, { ETag: `"${doc._rev}"` });
   }
 
   async #attachment(id: string, name: string, rev: string | undefined, c: Call): Promise<Response> {
@@ -254,9 +281,7 @@ class API {
     if (c.method === 'PUT') return json(await this.db.putAttachment(id, name, rev, binary(await c.bytes(), type), type), 201);
     if (c.method === 'DELETE') return json(await this.db.removeAttachment(id, name, rev ?? ''));
     if (c.method !== 'GET') throw new CouchError(405, 'method_not_allowed', 'Only DELETE,GET,HEAD,PUT allowed');
-    const stub = (await this.db.get(id, defined({ rev })))._attachments?.[name];
-    if (!stub) throw notFound('Document is missing attachment');
-    const data = await this.db.getAttachment(id, name, defined({ rev }));
+    const { stub, data } = await this.db.attachment(id, name, rev);
     const blob = data instanceof Blob ? data : new Blob([data as Bytes]);
     const headers: Record<string, string> = { // as Go's: what is attached is data to a browser
       'Content-Type': safeType(stub.content_type), ETag: `"${stub.digest}"`, 'Accept-Ranges': 'bytes',
@@ -272,18 +297,14 @@ class API {
 
   /** A peer's _local documents: it neither sees nor changes the owner's or another peer's. */
   async #local(id: string, c: Call): Promise<Response> {
-    const own = `_local/peer:${this.o.peer}:${id}`;
-    if (c.method === 'GET') return json({ ...await this.db.get(own), _id: '_local/' + id });
+    const { peer } = this.o;
+    if (c.method === 'GET') return json({ ...await this.#locals.get(peer, id), _id: '_local/' + id });
     if (c.method === 'DELETE') {
-      const { _rev } = await this.db.get(own);
-      await this.db.remove(own, c.query.get('rev') ?? _rev);
+      await this.#locals.remove(peer, id, c.query.get('rev') ?? undefined);
       return json({ ok: true, id: '_local/' + id, rev: '0-0' });
     }
     if (c.method !== 'PUT') throw new CouchError(405, 'method_not_allowed', 'Only DELETE,GET,PUT allowed');
-    const bytes = await c.bytes();
-    if (bytes.length > maxLocalDoc) throw new CouchError(413, 'document_too_large', 'A _local document of a share is limited to 64 KiB.');
-    if (this.o.allowLocal?.(own) === false) throw forbidden('Too many _local documents.');
-    const { rev } = await this.db.put({ ...JSON.parse(text(bytes)), _id: own });
+    const { rev } = await this.#locals.put(peer, id, await c.bytes());
     return json({ ok: true, id: '_local/' + id, rev }, 201);
   }
 }
@@ -300,7 +321,7 @@ async function related(c: Call): Promise<Doc> {
   if (!boundary) throw badRequest('multipart without a boundary');
   const [first, ...files] = parts(await c.bytes(), boundary);
   if (!first) throw badRequest('multipart without a document');
-  const doc = JSON.parse(text(first)) as Doc;
+  const doc = readJSON(first) as Doc;
   for (const a of Object.values((doc._attachments ?? {}) as Record<string, any>)) {
     if (!a.follows) continue;
     const data = files.shift();
@@ -316,9 +337,9 @@ async function related(c: Call): Promise<Doc> {
 function* parts(body: Bytes, boundary: string): Generator<Bytes> {
   const mark = utf8(`\r\n--${boundary}`), blank = utf8('\r\n\r\n');
   body = concat(utf8('\r\n'), body);
-  for (let at = find(body, mark, 0); at >= 0;) {
+  for (let at = indexOf(body, mark, 0); at >= 0;) {
     at += mark.length;
-    const next = find(body, mark, at), begin = find(body, blank, at);
+    const next = indexOf(body, mark, at), begin = indexOf(body, blank, at);
     if (next < 0 || body[at] === 45) return; // "--"
     // A part without headers begins with the blank line of its own.
     yield begin >= 0 && begin < next ? body.subarray(begin + blank.length, next) : body.subarray(at + 2, next);
@@ -326,7 +347,7 @@ function* parts(body: Bytes, boundary: string): Generator<Bytes> {
   }
 }
 
-function find(body: Bytes, what: Bytes, from: number): number {
+function indexOf(body: Bytes, what: Bytes, from: number): number {
   for (let at = body.indexOf(what[0]!, from); at >= 0; at = body.indexOf(what[0]!, at + 1)) {
     if (what.every((b, i) => body[at + i] === b)) return at;
   }

@@ -20,6 +20,38 @@ export function concat(...parts: Uint8Array[]): Bytes {
   return out;
 }
 
+/** Bytes that wait to be taken, joined as they come: many small ones take no more memory than a few large ones. */
+export class Pile {
+  #buf: Bytes = new Uint8Array();
+  #from = 0;
+  #to = 0;
+
+  /** What waits. */
+  get bytes(): Bytes {
+    return this.#buf.subarray(this.#from, this.#to);
+  }
+
+  add(chunk: Bytes): void {
+    const { bytes } = this, { length } = chunk;
+    if (this.#to + length > this.#buf.length) {
+      this.#buf = new Uint8Array(bytes.length + Math.max(bytes.length >> 2, length, 256)); // grows by a part of itself: each byte is moved a few times at most
+      this.#buf.set(bytes);
+      this.#from = 0;
+      this.#to = bytes.length;
+    }
+    this.#buf.set(chunk, this.#to);
+    this.#to += length;
+  }
+
+  /** Takes n bytes, or all if there are fewer. */
+  take(n = Infinity): Bytes {
+    const out = this.bytes.subarray(0, n);
+    this.#from += out.length;
+    if (this.#from === this.#to) this.#buf = new Uint8Array(this.#from = this.#to = 0); // what was taken is its taker's
+    return out;
+  }
+}
+
 /** Base64 with padding (RFC 4648 section 4), as Go writes []byte in JSON. */
 export function toBase64(bytes: Uint8Array): string {
   let s = '';

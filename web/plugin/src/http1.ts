@@ -1,6 +1,6 @@
 // HTTP/1.1 (RFC 9112) over streams, both ends, with fetch's Request and Response as its values.
 import { foreignAnswer } from './answer.js';
-import { type Bytes, concat, text, utf8 } from './encoding.js';
+import { type Bytes, concat, Pile, text, utf8 } from './encoding.js';
 
 /** What HTTP needs of a stream. */
 export interface Duplex {
@@ -13,40 +13,36 @@ export interface Duplex {
 }
 
 const maxHead = 64 << 10, maxFields = 200, maxInterim = 20;
-const empty: Bytes = new Uint8Array();
 const cut = () => new Error('the connection ended too soon');
 
 /** A connection's incoming bytes. */
 export class Reader {
-  #buf: Bytes = empty;
+  readonly #pile = new Pile();
 
   constructor(private readonly source: Duplex) {}
 
   async #fill(): Promise<boolean> {
     const chunk = await this.source.read();
-    if (chunk) this.#buf = this.#buf.length ? concat(this.#buf, chunk) : chunk;
+    if (chunk) this.#pile.add(chunk);
     return !!chunk;
   }
 
   /** Returns what comes next, at most n bytes; undefined at the end. */
   async some(n: number): Promise<Bytes | undefined> {
-    if (!this.#buf.length && !await this.#fill()) return undefined;
-    const out = this.#buf.subarray(0, n);
-    this.#buf = this.#buf.subarray(out.length);
-    return out;
+    if (!this.#pile.bytes.length && !await this.#fill()) return undefined;
+    return this.#pile.take(n);
   }
 
   /** Returns the text up to a line end, and passes over that; undefined if the connection ends before it begins. */
   async line(limit = maxHead): Promise<string | undefined> {
     for (let from = 0; ;) {
-      const at = this.#buf.indexOf(10, from);
-      if (at > limit || (at < 0 && this.#buf.length > limit)) throw new Error('line too long');
+      const { bytes } = this.#pile, at = bytes.indexOf(10, from);
+      if (at > limit || (at < 0 && bytes.length > limit)) throw new Error('line too long');
       if (at >= 0) {
-        const line = text(this.#buf.subarray(0, at));
-        this.#buf = this.#buf.subarray(at + 1);
+        const line = text(this.#pile.take(at + 1).subarray(0, at));
         return line.endsWith('\r') ? line.slice(0, -1) : line;
       }
-      from = this.#buf.length;
+      from = bytes.length;
       if (!await this.#fill()) {
         if (from) throw cut();
         return undefined;
@@ -68,10 +64,11 @@ export async function readHead(r: Reader): Promise<Head | undefined> {
     if (line === undefined) throw cut();
     if (line === '') return head;
     size += line.length;
-    const field = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
+    const field = /^([!#$%&'*+.^_`|~\w-]+):(.*)$/.exec(line);
     if (!field || size > maxHead || fields >= maxFields) throw new Error('malformed header');
-    head.headers.append(field[1]!, field[2]!);
-    if (/^content-length$/i.test(field[1]!)) head.lengths.add(field[2]!);
+    const value = field[2]!.trim();
+    head.headers.append(field[1]!, value);
+    if (/^content-length$/i.test(field[1]!)) head.lengths.add(value);
   }
 }
 
@@ -113,13 +110,12 @@ export async function* bodyOf(r: Reader, length: number | 'chunked' | undefined)
 
 /** Reads a body whole. Throws a RangeError beyond limit bytes. */
 export async function readAll(parts: AsyncIterable<Bytes>, limit: number): Promise<Bytes> {
-  const chunks: Bytes[] = [];
-  let size = 0;
+  const pile = new Pile();
   for await (const p of parts) {
-    if ((size += p.length) > limit) throw new RangeError('body too long');
-    chunks.push(p);
+    if (pile.bytes.length + p.length > limit) throw new RangeError('body too long');
+    pile.add(p);
   }
-  return concat(...chunks);
+  return pile.take();
 }
 
 /** Writes a start line and header fields. */

@@ -1,5 +1,5 @@
 import type { Directory } from './directory.js';
-import { type Doc, newSignal, openSignal, type Signal, signalPrefix } from './documents.js';
+import { type Doc, newSignal, openSignal, type Signal } from './documents.js';
 import { CouchError } from './errors.js';
 import { type Hub, retry } from './hub.js';
 import { type Identity, peerOf } from './identity.js';
@@ -21,7 +21,7 @@ const trashLinger = 1000, maxTrash = 1000, sweepEvery = 60_000;
 /** The Signaler of one page: signals are documents of the hub, which it deletes when they have served. */
 export class Mailbox implements Signaler {
   onSignal?: (s: Signal) => void;
-  readonly #sessions = new Sessions();
+  readonly sessions = new Sessions();
   #trash: Doc[] = [];
   #emptying?: ReturnType<typeof setTimeout>;
   #swept = Date.now();
@@ -30,7 +30,7 @@ export class Mailbox implements Signaler {
   constructor(private readonly hub: Hub, private readonly id: Identity, readonly address: string, private readonly dir: Directory) {}
 
   async send(s: Omit<Signal, 'from'>, signal: AbortSignal): Promise<void> {
-    const now = Date.now(), seq = this.#sessions.number(s.to, s.session, now);
+    const now = Date.now(), seq = this.sessions.number(s.to, s.session, now);
     const doc = await newSignal(this.id, { ...s, from: this.address }, seq, await this.sealKey(s.to, s.session), now);
     await retry(signal, () => this.hub.put(doc).catch(e => {
       if (!(e instanceof CouchError && e.status === 409)) throw e; // else an attempt before this one was carried out
@@ -39,7 +39,7 @@ export class Mailbox implements Signaler {
 
   /** The key to which signals to a peer are sealed, as its signature vouches for it. */
   async sealKey(address: string, session: string): Promise<string> {
-    return (this.#sessions.keysOf(address, session) ?? await this.#keys(peerOf(address))).seal;
+    return (this.sessions.keysOf(address, session) ?? await this.#keys(peerOf(address))).seal;
   }
 
   async #keys(peer: string) {
@@ -52,7 +52,7 @@ export class Mailbox implements Signaler {
   /** Takes a signal document from the hub. Those to this page are delivered if they are good, and deleted in any case. */
   apply(doc: Doc): Promise<void> {
     if (doc.to !== this.address) return Promise.resolve();
-    this.#discard(doc);
+    this.discard(doc);
     const taken = this.#queue.then(() => this.#take(doc)).catch(() => {}); // one after the other: their order counts
     this.#queue = taken;
     return taken;
@@ -62,13 +62,14 @@ export class Mailbox implements Signaler {
     const now = Date.now();
     if (now - this.#swept > sweepEvery) {
       this.#swept = now;
-      this.#sessions.forget(now);
+      this.sessions.forget(now);
     }
     const { doc: d, signal } = await openSignal(this.id, doc, now);
-    for (const s of this.#sessions.accept(signal, d.seq, d.keys, now)) this.onSignal?.(s);
+    for (const s of this.sessions.accept(signal, d.seq, d.keys, now)) this.onSignal?.(s);
   }
 
-  #discard(doc: Doc): void {
+  /** Deletes a signal, soon. */
+  discard(doc: Doc): void {
     if (this.#trash.length < maxTrash) this.#trash.push({ _id: doc._id, _rev: doc._rev, _deleted: true });
     this.#emptying ??= setTimeout(() => void this.empty(), trashLinger);
   }
@@ -80,13 +81,5 @@ export class Mailbox implements Signaler {
     const docs = this.#trash;
     this.#trash = [];
     if (docs.length) await this.hub.write(docs).catch(() => {});
-  }
-
-  /** Deletes stale signals from and to this peer, of pages that ended without doing so. */
-  async sweep(): Promise<void> {
-    const mine = (a: unknown) => typeof a === 'string' && peerOf(a) === this.id.id;
-    for (const d of await this.hub.list(signalPrefix)) {
-      if ((mine(d.to) || mine(d.from)) && Date.now() > Date.parse(d.expires as string) + 120_000) this.#discard(d);
-    }
   }
 }

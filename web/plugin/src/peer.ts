@@ -123,7 +123,6 @@ export class Peer {
     void hub.iceServers(); // so that they are there for the first connection
     await p.#feed.list();
     void p.#feed.run(p.#over.signal);
-    void p.#mailbox.sweep().catch(() => {});
     p.#followPage();
     return p;
   }

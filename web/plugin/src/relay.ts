@@ -12,14 +12,14 @@ import type { Peer } from './peer.js';
 import type { PeerRecord } from './transport.js';
 
 const retryMin = 5000, retryMax = 80_000; // ms: between two tries to find a direct path
-const maxAnswering = 64;
 const meetTime = 15_000; // ms: how long a peer may take to come to the relay
 const highWater = 1 << 20, drainPoll = 20;
+const maxMessage = 65_535; // Noise's
+const maxWaiting = 64 << 20; // bytes that wait to be decrypted: all windows of a session, and more than are sent in vain
+const maxInbox = 8; // messages of a handshake
 
 /** What a transport does with the hub's relay. */
 export class Relays {
-  #answering = 0;
-
   constructor(private readonly own: Peer, private readonly mailbox: Mailbox, private readonly hub: string) {}
 
   /** Asks a peer to the relay, meets it there, and goes on looking for a direct path. */
@@ -34,20 +34,18 @@ export class Relays {
   /** Meets a peer that waits at the relay. */
   async answer(s: Signal): Promise<void> {
     const { v, session } = JSON.parse(text(s.payload)), t = this.own.transport;
-    if (t.closed || v !== 1 || typeof session !== 'string' || this.#answering >= maxAnswering || !t.incoming || t.incoming.refuses()) return;
-    this.#answering++;
-    try {
-      this.#adopt(t.peer(s.from), s.from, true, await this.#meet(s.from, session, s.session, true, async () => {}));
-    } finally {
-      this.#answering--;
-    }
+    const given = new AbortController(), seat = !t.closed && v === 1 && typeof session === 'string' && t.incoming?.seat(s.from, () => given.abort(new Error('too many connections')));
+    if (!seat) return;
+    const link = this.#meet(s.from, session, s.session, true, async () => {}, given.signal).then(c => this.#adopt(t.peer(s.from), s.from, true, c));
+    seat.hold(link);
+    await link;
   }
 
-  async #meet(peer: string, session: string, signals: string, incoming: boolean, arrived: () => Promise<void>): Promise<Carrier> {
+  async #meet(peer: string, session: string, signals: string, incoming: boolean, arrived: () => Promise<void>, signal?: AbortSignal): Promise<Carrier> {
     const side = incoming ? 'share' : 'open', { ticket } = await this.own.hub.json<{ ticket: string }>('_relay', { session, side }, {}, 'relay'), self = this.mailbox.address;
     const name = incoming ? { session, initiator: peer, responder: self } : { session, initiator: self, responder: peer };
     const url = `${this.hub.replace(/^http/, 'ws')}/_relay?ticket=${encodeURIComponent(ticket)}`;
-    return meet(url, name, self, this.own.identity, await this.mailbox.sealKey(peer, signals), arrived);
+    return meet(url, name, self, this.own.identity, await this.mailbox.sealKey(peer, signals), arrived, signal);
   }
 
   #adopt(p: PeerRecord, addr: string, incoming: boolean, carrier: Carrier): Link {
@@ -80,7 +78,7 @@ export class Relays {
 interface RelayName { session: string; initiator: string; responder: string }
 
 /** Meets a peer at the relay. url is that of this side's WebSocket; arrived is called when the socket is open. */
-export async function meet(url: string, name: RelayName, self: string, id: Identity, otherKey: string, arrived: () => Promise<unknown>): Promise<Carrier> {
+export async function meet(url: string, name: RelayName, self: string, id: Identity, otherKey: string, arrived: () => Promise<unknown>, signal?: AbortSignal): Promise<Carrier> {
   const ws = new WebSocket(url), inbox: Bytes[] = [];
   ws.binaryType = 'arraybuffer';
   let wake = () => {}, why: Error | undefined;
@@ -90,11 +88,17 @@ export async function meet(url: string, name: RelayName, self: string, id: Ident
   };
   ws.onmessage = m => {
     if (typeof m.data === 'string') return end(new Error('the hub sent text'));
-    inbox.push(new Uint8Array(m.data));
+    if (inbox.push(new Uint8Array(m.data)) > maxInbox || m.data.byteLength > maxMessage) {
+      inbox.length = 0;
+      ws.close();
+      end(new Error('the peer sent too much at once'));
+    }
     wake();
   };
   ws.onclose = ws.onerror = () => end(new Error('the connection through the hub is lost'));
-  const timer = setTimeout(() => end(new Error('the peer did not come to the relay')), meetTime);
+  const timer = setTimeout(() => end(new Error('the peer did not come to the relay')), meetTime), give = () => end(signal!.reason as Error);
+  signal?.addEventListener('abort', give);
+  if (signal?.aborted) give();
   const next = async (): Promise<Bytes> => {
     while (!inbox.length && !why) await new Promise<void>(go => wake = go);
     if (!inbox.length) throw why;
@@ -119,6 +123,7 @@ export async function meet(url: string, name: RelayName, self: string, id: Ident
     throw e;
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener('abort', give);
   }
 }
 
@@ -131,6 +136,7 @@ class RelayChannel implements Carrier {
   #read = 0;
   #written = 0;
   #queued = 0; // bytes that wait to be encrypted
+  #toRead = 0; // bytes that wait to be decrypted
   #sending: Promise<unknown> = Promise.resolve();
   #receiving: Promise<unknown> = Promise.resolve();
 
@@ -144,9 +150,13 @@ class RelayChannel implements Carrier {
 
   /** Decrypts one message after the other. */
   #take(message?: Bytes): void {
+    const size = message?.length ?? 0;
+    this.#toRead += size;
+    if (this.#toRead > maxWaiting || size > maxMessage) return this.end(new Error('the peer sent too much at once'));
     this.#receiving = this.#receiving.then(async () => {
       if (this.#ended) return;
       const chunk = await this.ciphers.receive.decrypt(message!);
+      this.#toRead -= size;
       if (!chunk.length) return this.end(new Error('the peer closed the connection'));
       this.#read += chunk.length;
       if (this.#deliver) this.#deliver(chunk);
@@ -178,8 +188,12 @@ class RelayChannel implements Carrier {
     return this.#queued + this.ws.bufferedAmount;
   }
 
+  get full(): boolean {
+    return this.#waiting > highWater;
+  }
+
   room(): Promise<void> | undefined {
-    if (this.#ended || this.#waiting <= highWater) return undefined;
+    if (this.#ended || !this.full) return undefined;
     return this.#until(() => this.#waiting <= highWater / 4, Infinity);
   }
 

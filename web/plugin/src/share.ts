@@ -1,10 +1,11 @@
 import { Admission, type Invite, type InviteOptions, readInfo } from './admission.js';
 import { superseded, turnOf } from './audience.js';
+import { type KeyLink, linksInHub, linksOf } from './chain.js';
 import { verificationCode } from './code.js';
 import { couchHandler, errorAnswer } from './couch.js';
 import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
 import { badRequest, CouchError, forbidden, notFound } from './errors.js';
-import { type Limits, limited } from './filter.js';
+import { type Limits, View } from './filter.js';
 import type { Handler } from './httpserver.js';
 import { jitter, pause } from './hub.js';
 import { peerOf } from './identity.js';
@@ -78,14 +79,15 @@ export interface ShareOptions extends Limits {
 }
 
 interface Remote {
-  info: RemoteInfo; streams: Set<Stream>; refused: Promise<CouchError | undefined>; handler: Handler; opened?: boolean;
+  info: RemoteInfo; links: KeyLink[]; streams: Set<Stream>; refused: Promise<CouchError | undefined>; handler: Handler; opened?: boolean;
   running: number;
   /** Is aborted when the peer is revoked or has gone. */
   cut: AbortController;
 }
 
 const takenOver = () => new CouchError(409, 'taken_over', 'Another page of this browser shares the same database.');
-const maxLocals = 256; // _local documents of one peer
+const relinkAfter = 500; // ms
+const maxWelcome = 2000;
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
 
 /** A database that is published in a hub and served to its peers. */
@@ -93,17 +95,18 @@ export class Share {
   #rev?: string;
   #published = 0;
   readonly #remotes = new Map<string, Remote>(); // by address
-  readonly #locals = new Map<string, Set<string>>(); // by peer
+  #relinking?: Promise<void>;
+  readonly #welcome = new Set<string>(); // peers that were let in, the last one last
   readonly #over = new AbortController();
   #soon = new AbortController();
-  readonly #seen: Pouch; // the database as openers see it
+  readonly #seen: View; // the database as openers see it
   readonly messages: Messages;
   /** Why it has ended for good, although the page still knows it. */
   why?: CouchError;
 
   private constructor(private readonly peer: Peer, readonly db: Pouch, readonly id: string, readonly base: string, private readonly turn: string, private readonly nonce: string,
     readonly name: string, private readonly o: ShareOptions, private readonly admission: Admission, readonly topic?: string) {
-    this.#seen = limited(db, o);
+    this.#seen = new View(db, o);
     this.messages = new Messages(o.requests ?? {}, o.onMessage);
   }
 
@@ -187,6 +190,7 @@ export class Share {
   async renew(): Promise<void> {
     const { lease } = this.peer, { signal } = this.#over, stopClock = this.#expire();
     const unwatch = this.peer.directory.watch(() => {
+      this.#relink();
       if (Date.now() - this.#published > minRenewal && !this.peer.directory.get(this.id)) this.renewSoon();
     });
     for (let wait = lease / 3, retryIn = 1000; await pause(jitter(wait), this.#soon.signal), !signal.aborted;) {
@@ -232,6 +236,7 @@ export class Share {
     if (this.#over.signal.aborted) return refuse(this.why ?? notFound('No longer shared.'));
     const r = this.#admit(request.headers, link, stream), refused = await r.refused;
     if (refused) return refuse(refused);
+    if (r.cut.signal.aborted) return refuse(this.admission.meets(r.info.peer, r.links) ?? notFound('No longer shared.'));
     if (r.running >= (this.o.maxRequests ?? 256)) return errorAnswer(new CouchError(429, 'too_many_requests', 'Too many requests are under way.'));
     r.running++;
     try {
@@ -246,16 +251,18 @@ export class Share {
     let r = this.#remotes.get(link.peer);
     if (!r) {
       const peer = peerOf(link.peer), info: RemoteInfo = { share: this.id, name: this.name, peer, route: link.route };
-      const handler = couchHandler(this.#seen, {
-        name: this.dbName, uuid: this.id, readOnly: !!this.o.readOnly, peer, allowLocal: id => this.#allowLocal(peer, id),
+      const handler = couchHandler(this.db, {
+        name: this.dbName, uuid: this.id, readOnly: !!this.o.readOnly, peer, view: this.#seen,
         onWrite: this.o.onWrite && (doc => this.o.onWrite!(doc, info)),
         onRefused: (id, error) => this.#event({ kind: 'write_refused', remote: info, id, error }),
       });
-      const made: Remote = r = { info, streams: new Set(), refused: undefined!, handler, running: 0, cut: new AbortController() };
+      const made: Remote = r = { info, links: [], streams: new Set(), refused: undefined!, handler, running: 0, cut: new AbortController() };
       this.#remotes.set(link.peer, r);
-      r.refused = this.#decide(info, link, headers).then(refused => {
+      r.refused = this.#decide(made, link, headers).then(refused => {
+        if (refused) this.#cutRevoked(); // more keys may have turned out to be revoked
         this.#event(refused ? { kind: 'refused', remote: info, error: refused } : { kind: 'opened', remote: info });
         made.opened = !refused;
+        if (!refused) this.#letIn(peer);
         return refused;
       });
     }
@@ -263,17 +270,20 @@ export class Share {
     return r;
   }
 
-  async #decide(info: RemoteInfo, link: Link, headers: Headers): Promise<CouchError | undefined> {
+  async #decide(r: Remote, link: Link, headers: Headers): Promise<CouchError | undefined> {
+    const { info } = r;
     await link.routed;
     info.route = link.route;
     try {
       info.info = readInfo(headers.get('Loveseat-Info'));
-      const before = await readSuccession(headers.get('Loveseat-Succession'), info.peer);
+      const before = await readSuccession(headers.get('Loveseat-Succession'), info.peer), own = linksOf(info.peer, before);
       if (before.length) info.predecessors = before;
-      const { invite, always } = await this.admission.decide(info, headers.get('Loveseat-Invite'));
+      r.links = [...own, ...await linksInHub(this.peer.directory, [info.peer, ...before])];
+      const { invite, always } = await this.admission.decide(info, r.links, headers.get('Loveseat-Invite'));
       info.invite = invite;
       if (!always) await this.#ask(info);
-      return undefined;
+      await this.admission.remember(own);
+      return this.admission.meets(info.peer, r.links); // it may have been revoked in the meantime
     } catch (e: any) {
       return e instanceof CouchError ? e : forbidden(String(e?.message ?? e));
     }
@@ -300,10 +310,29 @@ export class Share {
     return verificationCode(this.peer.id, peer);
   }
 
-  /** Takes a peer's access away: requests under way are cut off, later ones refused. */
+  /** Takes a peer's access away, given by any key that it has had: requests under way are cut off, later ones refused, with whichever key. */
   async revoke(peer: string, reason?: string): Promise<void> {
-    await this.admission.revoke(peer, reason);
-    this.#cut(r => r.info.peer === peer || r.info.predecessors?.includes(peer));
+    const links = [...this.#remotes.values()].flatMap(r => r.info.peer === peer || r.links.some(l => l.from === peer || l.to === peer) ? r.links : []);
+    await this.admission.revoke(peer, reason, [...links, ...await linksInHub(this.peer.directory, [peer])]);
+    this.#cutRevoked();
+  }
+
+  /** Looks soon whether the hub's documents link a peer that has the share open to a key that is revoked. */
+  #relink(): void {
+    if (!this.#remotes.size) return;
+    this.#relinking ??= pause(relinkAfter).then(async () => {
+      this.#relinking = undefined;
+      for (const r of this.#remotes.values()) {
+        const { peer, predecessors = [] } = r.info, links = [...linksOf(peer, predecessors), ...await linksInHub(this.peer.directory, [peer, ...predecessors])];
+        r.links = links;
+        if (this.admission.meets(peer, links)) await this.admission.remember(links).catch(() => {});
+      }
+      this.#cutRevoked();
+    });
+  }
+
+  #cutRevoked(): void {
+    this.#cut(r => !!r.opened && !!this.admission.meets(r.info.peer, r.links));
   }
 
   /** Makes an invite and returns its link, or the secret alone in a hub without a URL. */
@@ -337,12 +366,6 @@ export class Share {
     }
   }
 
-  #allowLocal(peer: string, id: string): boolean {
-    const mine = this.#locals.get(peer) ?? new Set();
-    this.#locals.set(peer, mine);
-    return mine.has(id) || (mine.size < maxLocals && !!mine.add(id));
-  }
-
   /** Takes notice that a stream has closed; with its last one a peer has closed the share. */
   leave(link: Link, stream: Stream): void {
     const r = this.#remotes.get(link.peer);
@@ -350,6 +373,17 @@ export class Share {
     this.#remotes.delete(link.peer);
     r.cut.abort();
     if (r.opened) this.#event({ kind: 'closed', remote: r.info });
+  }
+
+  /** What is known of a peer: 2 the owner has named it, 1 it has been let in before, 0 nothing. */
+  knows(peer: string): number {
+    return this.admission.names(peer) ? 2 : this.#welcome.has(peer) ? 1 : 0;
+  }
+
+  #letIn(peer: string): void {
+    this.#welcome.delete(peer);
+    this.#welcome.add(peer);
+    if (this.#welcome.size > maxWelcome) for (const oldest of this.#welcome) return void this.#welcome.delete(oldest);
   }
 
   /** The peers that have the share open. */

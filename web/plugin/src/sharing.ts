@@ -1,8 +1,12 @@
 // The sharer's side of a peer: what a page loads when it first shares a database.
+import { crowd } from './crowd.js';
+import { signalPrefix } from './documents.js';
 import { CouchError } from './errors.js';
-import { serve } from './httpserver.js';
+import { Held, serve } from './httpserver.js';
+import { peerOf } from './identity.js';
 import { Incoming } from './incoming.js';
 import type { Link } from './link.js';
+import type { Mailbox } from './mailbox.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Pouch } from './pouch.js';
 import { refuse, type RemoteInfo, Share, type ShareOptions } from './share.js';
@@ -23,9 +27,27 @@ export class Sharing {
   #beginning: Promise<unknown> = Promise.resolve();
   #preparing?: ReturnType<typeof setTimeout>;
   #farewells: { proofs: string[]; at: number } = { proofs: [], at: 0 };
+  readonly #held = new WeakMap<Link, Held>();
 
   constructor(private readonly peer: Peer) {
-    peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link));
+    const mailbox = peer.transport.config.signaler as Mailbox;
+    mailbox.sessions.makeRoom = crowd;
+    void this.#sweep(mailbox).catch(() => {});
+    peer.transport.incoming = new Incoming(peer.transport, (stream, link) => void this.#serve(stream, link), id => this.#rank(id));
+  }
+
+  /** Deletes stale signals from and to this peer, of pages that ended without doing so. */
+  async #sweep(mailbox: Mailbox): Promise<void> {
+    const mine = (a: unknown) => typeof a === 'string' && peerOf(a) === this.peer.id;
+    for (const d of await this.peer.hub.list(signalPrefix)) {
+      if ((mine(d.to) || mine(d.from)) && Date.now() > Date.parse(d.expires as string) + 120_000) mailbox.discard(d);
+    }
+  }
+
+  /** What is known of a peer, for when places run short: see Incoming. */
+  #rank(peer: string): number {
+    if (peer === this.peer.id) return 3; // another page of this one's
+    return Math.max(0, ...[...this.#shares.values()].map(s => s.knows(peer)));
   }
 
   /** Publishes a database and serves it. topic: as a member of one. */
@@ -74,13 +96,14 @@ export class Sharing {
 
   /** Serves one connection, whose requests may be for any of the shares. */
   async #serve(stream: Stream, link: Link): Promise<void> {
-    const used = new Set<Share>();
+    const used = new Set<Share>(), held = this.#held.get(link) ?? new Held();
+    this.#held.set(link, held);
     await serve(stream, host => async request => {
       const share = this.#shares.get(host);
       if (!share) return refuse(new CouchError(404, 'not_found', 'No such share.'));
       used.add(share);
       return share.handle(request, link, stream);
-    });
+    }, held);
     for (const s of used) s.leave(link, stream);
   }
 

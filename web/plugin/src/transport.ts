@@ -81,7 +81,7 @@ export class Transport {
   peer(addr: string): PeerRecord {
     let p = this.peers.get(addr);
     if (p) return p;
-    if (this.peers.size >= maxPeers) for (const [a, q] of this.peers) if (!q.link && !q.attempt) this.peers.delete(a);
+    if (this.peers.size >= maxPeers) for (const [a, q] of this.peers) if (!q.link && !q.relay && !q.attempt && !q.relaying) this.peers.delete(a);
     this.peers.set(addr, p = { offered: 0 });
     return p;
   }

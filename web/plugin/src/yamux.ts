@@ -1,21 +1,22 @@
 // Yamux (github.com/hashicorp/yamux, spec.md): many streams over one wire. A frame has a
 // header of version, type, flags (2), stream (4) and length (4 bytes, big endian).
 import type { Wire } from './channel.js';
-import { type Bytes, concat } from './encoding.js';
+import { type Bytes, concat, Pile } from './encoding.js';
 
 const DATA = 0, WINDOW = 1, PING = 2, GOAWAY = 3;
 const SYN = 1, ACK = 2, FIN = 4, RST = 8;
 const header = 12;
 const frameBody = (16 << 10) - header; // one message of the data channel
 const initialWindow = 256 << 10;
-const maxWindow = 2 << 20; // what a stream's reader may leave unread
+const maxWindow = 2 << 20; // what a stream's reader may leave unread,
+const maxUnread = 16 << 20; // or its part of this, if there are many: 64 MiB at most for all of a session
 const maxStreams = 128; // that the peer has opened
 const maxPings = 100; // in a second
+const maxUnsent = 1 << 20; // bytes of frames that answer the peer's, which does not take them
 
 function frame(type: number, flags: number, id: number, length: number): Bytes {
   const f = new Uint8Array(header), v = new DataView(f.buffer);
-  v.setUint8(1, type);
-  v.setUint16(2, flags);
+  v.setUint32(0, type << 16 | flags);
   v.setUint32(4, id);
   v.setUint32(8, length);
   return f;
@@ -25,8 +26,7 @@ function frame(type: number, flags: number, id: number, length: number): Bytes {
 export class Stream {
   /** Is called once, when the peer has ended its direction or the stream has failed. */
   onEnd?: () => void;
-  #queue: Bytes[] = [];
-  #queued = 0;
+  #queue = new Pile();
   #window = initialWindow; // what the peer may still send
   #credit = initialWindow; // what we may still send
   #finished = false; // the peer's direction has ended
@@ -47,20 +47,22 @@ export class Stream {
 
   /** Returns what has come, or comes next; undefined at the end. Throws when the stream has failed. */
   async read(): Promise<Bytes | undefined> {
-    while (!this.#queue.length && !this.done) await new Promise<void>(r => this.#readers.push(r));
+    while (!this.#queued && !this.done) await new Promise<void>(r => this.#readers.push(r));
     if (this.#error) throw this.#error;
-    const chunk = this.#queue.shift();
-    if (chunk) {
-      this.#queued -= chunk.length;
-      this.#update(0);
-    }
-    return chunk;
+    const chunk = this.#queue.take();
+    this.#update(0);
+    return chunk.length ? chunk : undefined;
+  }
+
+  get #queued(): number {
+    return this.#queue.bytes.length;
   }
 
   /** Grants the peer room for more when it is worth a frame. */
   #update(flags: number): void {
-    const delta = maxWindow - this.#queued - this.#window;
-    if (!flags && (delta < maxWindow / 2 || this.done)) return;
+    if (!flags && this.done) return;
+    const size = Math.max(initialWindow, Math.min(maxWindow, maxUnread / (this.session.streams.size + 1) | 0)), delta = Math.max(size - this.#queued - this.#window, 0);
+    if (!flags && delta < size / 2) return;
     this.#window += delta;
     this.session.send(frame(WINDOW, flags, this.id, delta));
   }
@@ -106,7 +108,7 @@ export class Stream {
   fail(why: Error): void {
     if (this.#error) return;
     this.#error = why;
-    this.#queue = [];
+    this.#queue.take();
     this.#wake();
   }
 
@@ -125,8 +127,7 @@ export class Stream {
     if (this.#unread) {
       this.reset();
     } else if (!this.#error) {
-      this.#queue.push(chunk);
-      this.#queued += chunk.length;
+      this.#queue.add(chunk);
       this.#wake();
     }
     return true;
@@ -164,6 +165,7 @@ export class Session {
   #refusing = false; // the peer takes no more streams
   #pongs = new Map<number, () => void>();
   #pings = { since: 0, n: 0, sent: 0 };
+  #unsent = 0;
 
   constructor(readonly wire: Wire, client: boolean) {
     this.#next = client ? 1 : 2;
@@ -205,7 +207,10 @@ export class Session {
 
   /** @internal */
   send(f: Bytes): void {
-    if (!this.#ended) this.wire.send(f);
+    if (this.#ended) return;
+    this.#unsent = this.wire.full ? this.#unsent + f.length : 0;
+    if (this.#unsent > maxUnsent) return this.fail(new Error('the connection to the peer is lost')); // it takes no answers
+    this.wire.send(f);
   }
 
   /** @internal */
@@ -253,8 +258,8 @@ export class Session {
   }
 
   #dispatch(h: DataView): void {
-    const type = h.getUint8(1), flags = h.getUint16(2), id = h.getUint32(4), length = h.getUint32(8);
-    if (h.getUint8(0) !== 0 || type > GOAWAY) return this.#broken('unknown frame');
+    const first = h.getUint32(0), type = first >>> 16, flags = first & 0xffff, id = h.getUint32(4), length = h.getUint32(8);
+    if (type > GOAWAY) return this.#broken('unknown frame');
     if (type === PING) return this.#pinged(flags, length);
     if (type === GOAWAY) {
       this.#refusing = true;

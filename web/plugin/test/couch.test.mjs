@@ -91,7 +91,7 @@ test('what a share refuses, whatever the way of asking', async () => {
   await db.put({ _id: 'a' });
   for (const [method, path, body, status = 403] of [
     ['DELETE', ''], ['PUT', ''], ['POST', '/_compact', {}], ['POST', '/_purge', {}], ['PUT', '/_security', {}], ['GET', '/_security'],
-    ['PUT', '/_revs_limit', 1], ['POST', '/_index', { index: { fields: ['a'] } }, 404], ['POST', '/_temp_view', {}], ['GET', '/_design/d/_view/v', undefined, 404],
+    ['PUT', '/_revs_limit', 1], ['POST', '/_index', { index: { fields: ['a'] } }], ['POST', '/_temp_view', {}], ['GET', '/_design/d/_view/v', undefined, 404],
     ['PUT', '/_design/e', {}], ['PUT', '/_design%2Fe', {}], ['PUT', '/_design/e?new_edits=false', { _rev: '1-a' }], ['DELETE', '/_design/d?rev=1-x'],
     ['PUT', '/_design/d/f', 'x'], ['POST', '', { _id: '_design/e' }], ['GET', '/_local/secret', undefined, 404], ['GET', '/_local%2Fsecret', undefined, 404],
     ['POST', '/_bulk_docs', '{', 400], ['POST', '/_bulk_docs', {}, 400], ['POST', '/_bulk_get', {}, 400], ['PATCH', '/a', {}, 405], ['GET', '/x', undefined, 404],
