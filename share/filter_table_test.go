@@ -89,6 +89,7 @@ func (row limitsRow) answer(w *world, r *Remote) (status int, text string) {
 	body, err := io.ReadAll(resp.Body)
 	w.must(err)
 	resp.Header.Del("Date")
+	resp.Header.Del("X-CouchDB-Body-Time")
 	return resp.StatusCode, fmt.Sprintf("%d\n%v\n%s", resp.StatusCode, resp.Header, body)
 }
 
