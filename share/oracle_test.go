@@ -292,6 +292,8 @@ func TestHiddenChangesWakeNobody(t *testing.T) {
 	w := newWorld(t)
 	db := w.mixed("notes")
 	f := w.limited(db, openSelector, nil)
+	waiting := make(chan struct{}, 10)
+	f.db = tellsOfWaiting{db, waiting}
 	last := map[string]couch.ChangesResult{}
 	results := make(chan func(), 2)
 	since := w.seq(db)
@@ -301,6 +303,8 @@ func TestHiddenChangesWakeNobody(t *testing.T) {
 			results <- func() { w.must(err); last[id] = res }
 		}()
 	}
+	<-waiting
+	<-waiting
 	w.graft(db, revision("hidden", 2, []string{"hiddenb2", "hiddena1"}, `{"text":"secret"}`))
 	w.graft(db, revision("unrelated", 1, []string{"a"}, `{"open":true}`))
 	w.graft(db, revision("wake", 1, []string{"a"}, `{"open":true}`))
@@ -310,6 +314,22 @@ func TestHiddenChangesWakeNobody(t *testing.T) {
 	if last["hidden"] != last["absent"] {
 		t.Errorf("of a hidden one %+v, of one that is not there %+v", last["hidden"], last["absent"])
 	}
+}
+
+// tellsOfWaiting is a database that tells of feeds that begin to wait.
+type tellsOfWaiting struct {
+	couch.DB
+	waiting chan<- struct{}
+}
+
+func (d tellsOfWaiting) Changes(ctx context.Context, o couch.ChangesOptions, fn func(*couch.Change) error) (couch.ChangesResult, error) {
+	if o.Feed == couch.FeedLongpoll {
+		select {
+		case d.waiting <- struct{}{}:
+		default:
+		}
+	}
+	return d.DB.Changes(ctx, o, fn)
 }
 
 func (w *world) seq(db couch.DB) couch.Seq {
