@@ -242,7 +242,15 @@ func parts(p string) (all []string) {
 	runes := []rune(p)
 	for i := range len(runes) - 2 {
 		part := string(runes[i : i+3])
-		common := !strings.ContainsFunc(part, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789 ./:,-'\"\\", r) })
+		// A word with a capital at most, as in a sentence, is told by chance.
+		small := strings.ToLower(part)
+		capitals := 0
+		for j, r := range []rune(part) {
+			if []rune(small)[j] != r {
+				capitals++
+			}
+		}
+		common := !strings.ContainsFunc(small, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789 ./:,-'\"\\", r) }) && capitals <= 1
 		if !common && !strings.Contains(cli.ErrURL.Error(), part) && !strings.Contains("://", part) {
 			all = append(all, part)
 		}
