@@ -44,6 +44,27 @@ func next(t *testing.T, lines *bufio.Scanner) string {
 	return ""
 }
 
+// A compressor takes a megabyte, so feeds that wait for as long as they like have none, even if
+// they have had something to tell at first.
+func TestWaitingFeedsArePlain(t *testing.T) {
+	s := start(t, Config{})
+	s.json("PUT", "/db", "", nil)
+	s.put("/db/a", `{"text":"`+strings.Repeat("abc", 100_000)+`"}`)
+	for _, accept := range []string{"zstd", "gzip"} {
+		for _, feed := range []string{"continuous", "eventsource"} {
+			lines, end := s.open("/db/_changes?include_docs=true&heartbeat=1000&feed="+feed, "Accept-Encoding: "+accept)
+			lines.Buffer(nil, 1<<20)
+			if l := next(t, lines); !strings.Contains(l, `"id":"a"`) {
+				t.Errorf("%s, %s: %.100q", feed, accept, l)
+			}
+			end.Close()
+		}
+		if a := s.do("GET", "/db/_changes?include_docs=true", "", "Accept-Encoding: "+accept); a.Header.Get("Content-Encoding") != accept {
+			t.Errorf("%s: a feed that does not wait is not packed", accept)
+		}
+	}
+}
+
 func TestLongpollWaitsForAChange(t *testing.T) {
 	s := start(t, Config{})
 	s.json("PUT", "/db", "", nil)

@@ -34,6 +34,13 @@ func TestMemoryIsOfTheRoute(t *testing.T) {
 	for i := range 40 {
 		inflates = strings.Replace(inflates, "%", fmt.Sprint(i), 1)
 	}
+	// Each of these texts alone would fit.
+	stubs := `{"_attachments":{`
+	for i := range 30_000 {
+		stubs += fmt.Sprintf(`"%x":{"stub":true},`, i)
+	}
+	stubs = strings.TrimSuffix(stubs, ",") + "}}"
+	revs := `{"_revisions":{"start":200000,"ids":[` + strings.Repeat(`"a",`, 200_000) + `"a"]}}`
 	const related = `Content-Type: multipart/related; boundary=x`
 	for _, tt := range []struct{ name, method, path, body, header string }{
 		{"document", "PUT", "/db/a", doc, asJSON},
@@ -61,6 +68,13 @@ func TestMemoryIsOfTheRoute(t *testing.T) {
 		{"attachments that are packed", "PUT", "/db/a", inflates, asJSON},
 		{"packed", "PUT", "/db/a", packed(compressible(3 << 20)), "Content-Encoding: zstd"},
 		{"gzipped", "PUT", "/db/a", gzipOf(`{"a":"` + compressible(3<<20) + `"}`), "Content-Encoding: gzip"},
+		{"attachments without end", "PUT", "/db/a", stubs, asJSON},
+		{"attachments without end, spelled otherwise", "PUT", "/db/a", strings.Replace(stubs, "_att", `\u005fatt`, 1), asJSON},
+		{"attachments without end of bulk", "POST", "/db/_bulk_docs", `{"docs":[` + stubs + `]}`, asJSON},
+		{"attachments without end of a multipart document", "PUT", "/db/a", part(stubs, "y"), related},
+		{"attachments without end of a form", "POST", "/db/a", strings.Replace(form, doc, stubs, 1), "Content-Type: multipart/form-data; boundary=x"},
+		{"revisions without end", "PUT", "/db/a?new_edits=false", revs, asJSON},
+		{"revisions without end of bulk", "POST", "/db/_bulk_docs", `{"new_edits":false,"docs":[` + revs + `]}`, asJSON},
 		{"keys", "POST", "/db/_all_docs", keys("keys"), asJSON},
 		{"doc_ids", "POST", "/db/_changes?filter=_doc_ids", keys("doc_ids"), asJSON},
 		{"bulk get", "POST", "/db/_bulk_get", `{"docs":[` + strings.Repeat("{},", 100_000) + `{}]}`, asJSON},

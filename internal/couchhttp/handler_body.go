@@ -37,7 +37,13 @@ func mediaType(header string) (mediaType string, params map[string]string) {
 }
 
 // docsBody reads a request body of documents.
-func (c *call) docsBody() ([]byte, error) { return c.body(c.s.o.Limits.Body, inDocs) }
+func (c *call) docsBody() ([]byte, error) {
+	text, err := c.body(c.s.o.Limits.Body, inDocs)
+	if err != nil {
+		return nil, err
+	}
+	return text, c.holdMembers(text)
+}
 
 // listBody reads a request body of which every element becomes a Go value.
 func (c *call) listBody() ([]byte, error) {

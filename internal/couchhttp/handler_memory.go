@@ -1,6 +1,7 @@
 package couchhttp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -54,6 +55,30 @@ func (c *call) context(query bool) context.Context {
 // inDocs is how many times its length a text of documents takes: itself, the parts of it
 // that they keep, and attachments in base64 that are decoded.
 const inDocs = 3
+
+// What is a few bytes of a document's text and takes much more once it is read. It is counted too
+// high rather than too low: every object of a text with attachments as one.
+const (
+	attachmentSize = 512
+	revisionSize   = 40 // in a slice that has grown
+)
+
+// holdMembers holds what the attachments and revisions in a text of documents take, before it is parsed.
+func (c *call) holdMembers(text []byte) error {
+	var size int64
+	if mentions(text, "_attachments") {
+		size += attachmentSize * int64(bytes.Count(text, []byte{'{'}))
+	}
+	if mentions(text, "_revisions") {
+		size += revisionSize * int64(bytes.Count(text, []byte{','}))
+	}
+	return c.hold(size)
+}
+
+// mentions reports whether a member of this name may be in a JSON text, however it is spelled.
+func mentions(text []byte, member string) bool {
+	return bytes.Contains(text, []byte(member)) || bytes.Contains(text, []byte(`\u00`))
+}
 
 // docOverhead is what a document takes besides, until it is written.
 const docOverhead = 1 << 10

@@ -71,15 +71,13 @@ func (s *spool) readRelated(mr *multipart.Reader) (*couch.Doc, error) {
 	if err := s.call.holdInline(doc); err != nil {
 		return nil, err
 	}
-	follow := following(text)
-	for len(follow) > 0 {
+	follow := followers{all: following(text)}
+	for range follow.all {
 		part, err := mr.NextRawPart()
 		if err != nil {
 			return nil, multipartError(err)
 		}
-		i := partIndex(follow, part)
-		f := follow[i]
-		follow = slices.Delete(follow, i, i+1)
+		f := follow.take(part)
 		if err := s.takeEncoded(part, attachmentNamed(doc, f.name), f.encoding); err != nil {
 			return nil, err
 		}
@@ -87,16 +85,50 @@ func (s *spool) readRelated(mr *multipart.Reader) (*couch.Doc, error) {
 	return doc, nil
 }
 
-// partIndex is the attachment that a part carries: the one its
-// Content-Disposition names, otherwise the next.
-func partIndex(follow []follower, part *multipart.Part) int {
-	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
-	if err == nil {
-		if i := slices.IndexFunc(follow, func(f follower) bool { return f.name == params["filename"] }); i >= 0 {
-			return i
+// followers are the attachments whose content follows, of which there may be very many.
+type followers struct {
+	all    []follower
+	taken  []bool
+	first  int              // of those that are not taken
+	byName map[string][]int // made when a part names its attachment
+}
+
+// take returns the attachment that a part carries: the one its Content-Disposition
+// names, otherwise the next.
+func (f *followers) take(part *multipart.Part) follower {
+	if f.taken == nil {
+		f.taken = make([]bool, len(f.all))
+	}
+	for f.taken[f.first] {
+		f.first++
+	}
+	i := f.first
+	if _, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition")); err == nil {
+		if named := f.named(params["filename"]); named >= 0 {
+			i = named
 		}
 	}
-	return 0
+	f.taken[i] = true
+	return f.all[i]
+}
+
+// named is the index of the first attachment of a name that is not taken, -1 if there is none.
+func (f *followers) named(name string) int {
+	if f.byName == nil {
+		f.byName = map[string][]int{}
+		for i, a := range f.all {
+			f.byName[a.name] = append(f.byName[a.name], i)
+		}
+	}
+	left := f.byName[name]
+	for len(left) > 0 && f.taken[left[0]] {
+		left = left[1:]
+	}
+	f.byName[name] = left
+	if len(left) == 0 {
+		return -1
+	}
+	return left[0]
 }
 
 func attachmentNamed(doc *couch.Doc, name string) *couch.Attachment {
@@ -163,7 +195,7 @@ func (c *call) readPart(part io.Reader) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	c.unpacked.Add(len(text))
-	return text, nil
+	return text, c.holdMembers(text)
 }
 
 // holdInAll is how much of one request's attachments is held in memory, however

@@ -223,6 +223,9 @@ func (f *outFeed) appendChange(ch *couch.Change) error {
 }
 
 func (f *outFeed) head() {
+	if f.q.Feed == couch.FeedContinuous { // see startWaiting: it will wait, whatever it sends first
+		f.out.w.Header().Set(gzhttp.HeaderNoCompression, "1")
+	}
 	switch {
 	case f.q.eventSource:
 		h := f.out.w.Header()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -75,7 +76,7 @@ type form struct {
 	spool  spool
 	doc    []byte // nil: none
 	rev    string
-	files  []couch.Attachment
+	files  map[string]couch.Attachment // by name
 }
 
 func (f *form) read(mr *multipart.Reader) error {
@@ -114,7 +115,10 @@ func (f *form) take(part *multipart.Part) error {
 		if err := f.spool.take(part, &a); err != nil {
 			return err
 		}
-		f.files = append(without(f.files, a.Name), a)
+		if f.files == nil {
+			f.files = map[string]couch.Attachment{}
+		}
+		f.files[a.Name] = a
 	}
 	return nil
 }
@@ -138,9 +142,11 @@ func (c *call) formDoc(db couch.DB, f *form) (doc *couch.Doc, err error) {
 			return nil, err
 		}
 	}
-	for _, a := range f.files {
-		doc.Attachments = append(without(doc.Attachments, a.Name), a)
-	}
+	doc.Attachments = slices.DeleteFunc(slices.Clone(doc.Attachments), func(a couch.Attachment) bool {
+		_, replaced := f.files[a.Name]
+		return replaced
+	})
+	doc.Attachments = slices.AppendSeq(doc.Attachments, maps.Values(f.files))
 	slices.SortFunc(doc.Attachments, func(a, b couch.Attachment) int { return cmp.Compare(a.Name, b.Name) })
 	return doc, nil
 }
