@@ -163,6 +163,39 @@ func TestNoncesAreBounded(t *testing.T) {
 	}
 }
 
+// A stranger with very many addresses and keys locks no other peer out, and what is forgotten of
+// its proofs can be used again no more than others' can.
+func TestNoncesOfManyAddresses(t *testing.T) {
+	now := time.Now()
+	for _, clients := range []int{maxAllProvers / maxProvers, 10_000, maxAllProvers} {
+		var n nonces
+		proofOf := func(peer string, made time.Time) *hubdoc.Proof {
+			return &hubdoc.Proof{Peer: peer, Nonce: made.String(), Time: made}
+		}
+		honest := proofOf("honest", now)
+		if err := n.take(honest, "address honest", now); err != nil {
+			t.Fatal(err)
+		}
+		for i := range maxAllProvers + maxAllProvers/2 {
+			made := now.Add(time.Duration(i) * time.Microsecond)
+			_ = n.take(proofOf(fmt.Sprint("evil", i), made), fmt.Sprint("address evil", i%clients), made)
+		}
+		if len(n.peers) > maxAllProvers {
+			t.Errorf("%d clients: %d peers are remembered", clients, len(n.peers))
+		}
+		later := now.Add(time.Second)
+		if err := n.take(proofOf("new", later), "address new", later); err != nil {
+			t.Errorf("%d clients lock a new peer out: %v", clients, err)
+		}
+		if err := n.take(proofOf("honest", later), "address honest", later); err != nil {
+			t.Errorf("%d clients lock a known peer out: %v", clients, err)
+		}
+		if n.take(honest, "address honest", later) == nil || n.take(proofOf("evil0", now), "address other", later) == nil {
+			t.Errorf("%d clients: a proof is taken again", clients)
+		}
+	}
+}
+
 // A stranger who has read what a peer has signed gets nothing by writing it again: neither
 // the peer, nor the share, in this hub database or in another one.
 func TestPeersAreNotTakenOver(t *testing.T) {

@@ -102,6 +102,7 @@ type nonces struct {
 	mu    sync.Mutex
 	peers map[string]*taken
 	of    map[string]int // how many of the peers a client has brought
+	floor time.Time      // of peers that are not known: some were forgotten then
 	swept time.Time
 }
 
@@ -134,8 +135,14 @@ func (n *nonces) take(p *hubdoc.Proof, client string, now time.Time) error {
 	}
 	t := n.peers[p.Peer]
 	if t == nil {
-		if len(n.peers) >= maxAllProvers || n.of[client] >= maxProvers {
+		if n.of[client] >= maxProvers {
 			return tooMany("peers", nonceAge)
+		}
+		if len(n.peers) >= maxAllProvers {
+			n.makeRoom(now)
+		}
+		if !p.Time.After(n.floor) {
+			return errUsedProof
 		}
 		t = &taken{client: client, at: map[string]time.Time{}}
 		n.peers[p.Peer] = t
@@ -149,6 +156,32 @@ func (n *nonces) take(p *hubdoc.Proof, client string, now time.Time) error {
 	}
 	t.at[p.Nonce] = p.Time
 	return nil
+}
+
+// makeRoom forgets peers of those clients that have brought more than others, so that strangers
+// with many addresses lock nobody out. n.mu is held.
+func (n *nonces) makeRoom(now time.Time) {
+	fair := max(1, maxAllProvers/2/len(n.of))
+	for peer, t := range n.peers {
+		if n.of[t.client] > fair {
+			n.forget(peer, t)
+		}
+	}
+	for peer, t := range n.peers { // as many clients as there may be peers
+		if len(n.peers) <= maxAllProvers*3/4 {
+			break
+		}
+		n.forget(peer, t)
+	}
+	n.floor = now
+}
+
+// forget forgets a peer. n.mu is held.
+func (n *nonces) forget(peer string, t *taken) {
+	delete(n.peers, peer)
+	if n.of[t.client]--; n.of[t.client] == 0 {
+		delete(n.of, t.client)
+	}
 }
 
 // halve forgets the nonces of the older half of a peer's proofs.
@@ -179,9 +212,6 @@ func (n *nonces) sweep(now time.Time) {
 		if len(t.at) > 0 || now.Sub(t.floor) < nonceAge {
 			continue
 		}
-		delete(n.peers, peer)
-		if n.of[t.client]--; n.of[t.client] == 0 {
-			delete(n.of, t.client)
-		}
+		n.forget(peer, t)
 	}
 }
