@@ -22,6 +22,10 @@ type usersDB struct {
 	h *Hub
 }
 
+// A revision beside the current one would come to light when that is deleted, with roles and a
+// password that an administrator has taken away since.
+var errReplicatedUser = couch.Forbidden("Only administrators may replicate into the user database.")
+
 // BulkDocs implements [couch.DB].
 func (d *usersDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOptions) ([]couch.WriteResult, error) {
 	results := make([]couch.WriteResult, len(docs))
@@ -30,6 +34,9 @@ func (d *usersDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Write
 	for i, doc := range docs {
 		results[i] = couch.WriteResult{ID: doc.ID, Rev: doc.Rev}
 		checked, isNew, err := d.check(ctx, doc)
+		if l := loginOf(ctx); err == nil && o.Replicated && !l.admin() {
+			err = errReplicatedUser
+		}
 		if err == nil && isNew && d.h.c.UserDatabases {
 			var release func()
 			if release, err = promise(ctx, d.h.c.Store, userDatabase(strings.TrimPrefix(doc.ID, userPrefix))); err == nil {
