@@ -8,11 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
-	"golang.org/x/text/collate"
-	"golang.org/x/text/language"
-
+	"github.com/loveseat-db/loveseat/internal/collate"
 	"github.com/loveseat-db/loveseat/internal/work"
 )
 
@@ -139,9 +136,6 @@ func compareObjects(w *work.Budget, a, b map[string]any, text textComparer) int 
 	return cmp.Compare(len(ka), len(kb))
 }
 
-// A Collator holds scratch space, so each is used by one goroutine at a time.
-var collators = sync.Pool{New: func() any { return collate.New(language.Und) }}
-
 // collationSteps is what collating a byte costs.
 const collationSteps = 16
 
@@ -149,9 +143,7 @@ func compareStrings(w *work.Budget, a, b string) int {
 	if a == b || !spend(w, int64(min(len(a), len(b))+8)*collationSteps) {
 		return 0
 	}
-	c := collators.Get().(*collate.Collator)
-	defer collators.Put(c)
-	return c.CompareString(a, b)
+	return collate.Strings(a, b)
 }
 
 func compareBytes(w *work.Budget, a, b string) int {

@@ -2,17 +2,13 @@ package mango
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 
-	"encoding/json"
-
-	"golang.org/x/text/collate"
-	"golang.org/x/text/language"
-
+	"github.com/loveseat-db/loveseat/internal/collate"
 	"github.com/loveseat-db/loveseat/internal/work"
 )
 
@@ -32,7 +28,7 @@ const (
 )
 
 func newSet(values []any, raw bool) *set {
-	s := &set{values: values, compare: compare, text: appendCollationKey}
+	s := &set{values: values, compare: compare, text: collate.AppendString}
 	if raw {
 		s.compare, s.text = compareRaw, func(dst []byte, s string) []byte { return append(dst, s...) }
 	}
@@ -146,20 +142,4 @@ func (s *set) objectKey(dst []byte, v map[string]any) (key []byte, ok bool) {
 		}
 	}
 	return dst, true
-}
-
-// A keyMaker makes collation keys; used by one goroutine at a time.
-type keyMaker struct {
-	c   *collate.Collator
-	buf collate.Buffer
-}
-
-var keyMakers = sync.Pool{New: func() any { return &keyMaker{c: collate.New(language.Und)} }}
-
-func appendCollationKey(dst []byte, s string) []byte {
-	k := keyMakers.Get().(*keyMaker)
-	defer keyMakers.Put(k)
-	dst = append(dst, k.c.KeyFromString(&k.buf, s)...)
-	k.buf.Reset()
-	return dst
 }
