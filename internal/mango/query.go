@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 const defaultLimit = 25
@@ -95,7 +96,10 @@ func (q *query) settle() error {
 	if q.bookmarkText == "nil" {
 		return nil
 	}
-	b, ok := parseBookmark(q.bookmarkText)
+	b, ok, err := parseBookmark(q.ctx, q.bookmarkText)
+	if err != nil {
+		return err
+	}
 	if !ok || len(b.Key) != len(q.sort) {
 		return bad("invalid_bookmark", "Invalid bookmark value: "+q.bookmarkText)
 	}
@@ -166,7 +170,10 @@ func (t *tally) sortArg(v any) (fields []path, descending bool, err error) {
 		if i > 0 && dir != descending {
 			return nil, false, bad("unsupported_mixed_sort", "Sorts currently only support a single direction for all fields.")
 		}
-		fields, descending = append(fields, field), dir
+		descending = dir
+		if !slices.ContainsFunc(fields, func(p path) bool { return slices.Equal(p, field) }) { // again it decides nothing
+			fields = append(fields, field)
+		}
 	}
 	return fields, descending, nil
 }
@@ -201,19 +208,52 @@ func (b bookmark) String() string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-func parseBookmark(s string) (b bookmark, ok bool) {
+// bookmarkOf makes the bookmark of a hit, whose values may be much larger than what the query gives of it.
+func (q *query) bookmarkOf(ctx context.Context, h *hit) (string, error) {
+	size := 4 * textSize(h.key)
+	if err := work.Hold(ctx, size); err != nil {
+		return "", err
+	}
+	defer work.Release(ctx, size)
+	return bookmark{ID: h.doc.ID, Key: h.key}.String(), nil
+}
+
+// textSize is about how long a value is as JSON.
+func textSize(v any) (n int64) {
+	switch v := v.(type) {
+	case json.Number:
+		n = int64(len(v))
+	case string:
+		n = int64(len(v))
+	case []any:
+		for _, e := range v {
+			n += textSize(e)
+		}
+	case map[string]any:
+		for name, e := range v {
+			n += int64(len(name)) + 4 + textSize(e)
+		}
+	}
+	return n + 4
+}
+
+// parseBookmark reads what a client says was a bookmark. err: there is no memory for it.
+func parseBookmark(ctx context.Context, s string) (b bookmark, ok bool, err error) {
 	text, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		return b, false
+		return b, false, nil
+	}
+	if err := work.Hold(ctx, work.JSONSize(text)); err != nil {
+		return b, false, err
 	}
 	v, err := parseValue(text)
 	m, ok := v.(map[string]any)
 	if err != nil || !ok {
-		return b, false
+		return b, false, nil
 	}
 	b.Key, _ = m["key"].([]any)
 	b.ID, ok = m["id"].(string)
-	return b, ok
+	return b, ok, nil
 }
 
 func bad(code, reason string) *couch.Error {
