@@ -96,10 +96,10 @@ func (q *query) settle() error {
 	if q.bookmarkText == "nil" {
 		return nil
 	}
-	b, ok, err := parseBookmark(q.ctx, q.bookmarkText)
-	if err != nil {
+	if err := work.Hold(q.ctx, bookmarkMemory*int64(len(q.bookmarkText))); err != nil {
 		return err
 	}
+	b, ok := parseBookmark(q.bookmarkText)
 	if !ok || len(b.Key) != len(q.sort) {
 		return bad("invalid_bookmark", "Invalid bookmark value: "+q.bookmarkText)
 	}
@@ -237,23 +237,22 @@ func textSize(v any) (n int64) {
 	return n + 4
 }
 
-// parseBookmark reads what a client says was a bookmark. err: there is no memory for it.
-func parseBookmark(ctx context.Context, s string) (b bookmark, ok bool, err error) {
+// bookmarkMemory is the most that the values of a byte of a bookmark take: see [work.JSONSize].
+const bookmarkMemory = 61
+
+func parseBookmark(s string) (b bookmark, ok bool) {
 	text, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		return b, false, nil
-	}
-	if err := work.Hold(ctx, work.JSONSize(text)); err != nil {
-		return b, false, err
+		return b, false
 	}
 	v, err := parseValue(text)
 	m, ok := v.(map[string]any)
 	if err != nil || !ok {
-		return b, false, nil
+		return b, false
 	}
 	b.Key, _ = m["key"].([]any)
 	b.ID, ok = m["id"].(string)
-	return b, ok, nil
+	return b, ok
 }
 
 func bad(code, reason string) *couch.Error {
