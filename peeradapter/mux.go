@@ -69,8 +69,8 @@ type framer struct {
 	have   int               // bytes of it
 	body   uint32            // bytes of the frame's body that are still to come
 	unread *unread
-	data   atomic.Uint64     // frames of streams that were read and written
-	pings  int               // since
+	data   atomic.Uint64 // frames of streams that were read and written
+	pings  int           // since
 	since  time.Time
 }
 
