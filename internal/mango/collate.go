@@ -67,17 +67,21 @@ type textComparer func(w *work.Budget, a, b string) int
 
 func compareWith(w *work.Budget, a, b any, text textComparer) int {
 	k := typeOf(a)
-	if c := cmp.Compare(k, typeOf(b)); c != 0 {
-		return c
-	}
 	if !spend(w, 4) {
 		return 0
+	}
+	if c := cmp.Compare(k, typeOf(b)); c != 0 {
+		return c
 	}
 	switch k {
 	case kindBoolean:
 		return compareBools(a.(bool), b.(bool))
 	case kindNumber:
-		return compareNumbers(a.(json.Number), b.(json.Number))
+		m, n := a.(json.Number), b.(json.Number)
+		if !spend(w, numberSteps(m)+numberSteps(n)) {
+			return 0
+		}
+		return compareNumbers(m, n)
 	case kindString:
 		return text(w, a.(string), b.(string))
 	case kindArray:
@@ -99,6 +103,14 @@ func compareBools(a, b bool) int {
 		return -1
 	}
 	return 1
+}
+
+// numberSteps is what reading a number costs: its digits are as many as its writer likes.
+func numberSteps(n json.Number) int64 {
+	if steps := int64(len(n)); steps <= 19 {
+		return steps
+	}
+	return 8 * int64(len(n))
 }
 
 // compareNumbers is exact for integers of any size, which float64 is not.
