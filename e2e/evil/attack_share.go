@@ -266,73 +266,84 @@ func rawStreams(ctx context.Context, t *Target) error {
 	return nil
 }
 
-// chains are the attacks of item 8: who was revoked comes back under a key before or after.
+// chains are the attacks of item 8: who was revoked comes back under a key before or after. Only the first key is listed:
+// the others come in by showing whom they succeed, which they do not do any more when one was revoked.
 var chains = []Attack{
-	{Item: 8, Name: "after the later key is revoked the older one does not open", Run: func(ctx context.Context, t *Target) error {
-		return t.revokedChain(ctx, 1, 0)
-	}},
-	{Item: 8, Name: "after the older key is revoked a later one does not open", Run: func(ctx context.Context, t *Target) error {
-		return t.revokedChain(ctx, 0, 1)
-	}},
-	{Item: 8, Name: "after a key is revoked one that succeeds its predecessor does not open", Run: func(ctx context.Context, t *Target) error {
-		return t.revokedChain(ctx, 1, 2)
-	}},
+	{Item: 8, Name: "after the later key is revoked the older one does not open", Run: revokedChain(1, 0)},
+	{Item: 8, Name: "after the older key is revoked a later one does not open", Run: revokedChain(0, 1)},
+	{Item: 8, Name: "after a key is revoked one that succeeds its predecessor does not open", Run: revokedChain(1, 2)},
+	{Item: 8, Name: "after a fork is revoked the one beside it does not open", Run: revokedChain(2, 1)},
 }
 
-// revokedChain shares a database with a peer that changes its keys, whose key number revoked is revoked: then that
-// with number tries must not open. 0 is the first, 1 its successor, 2 another successor of 0.
-func (t *Target) revokedChain(ctx context.Context, revoked, tries int) error {
-	first, err := share.NewIdentity()
-	if err != nil {
-		return err
-	}
-	second, err := first.Rotate()
-	if err != nil {
-		return err
-	}
-	fork, err := first.Rotate()
-	if err != nil {
-		return err
-	}
-	ids := []*share.Identity{first, second, fork}
-	store := fmt.Sprintf("%s/chain-%d", t.Dir, sharerNumber.Add(1))
-	in := t.Loveseat(ctx, "import", store+"/chained", "-", "--json")
-	in.Stdin = text(`{"_id":"a"}`)
-	if out, err := in.CombinedOutput(); err != nil {
-		return notMade("loveseat import: "+string(out), err)
-	}
-	hub := with(t.Direct, t.Ann) + "/hub"
-	p, err := proc.StartCmd(t.Loveseat(ctx, "share", hub, store+"/chained", "--allow", first.ID()+","+second.ID(), "--network", "127.0.0.0/8", "--json"))
-	if err != nil {
-		return notMade("loveseat share", err)
-	}
-	defer func() { _ = p.Stop() }()
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	var shared struct{ ID string }
-	if err := p.Next(limited, "shared", &shared); err != nil {
-		return notMade("loveseat share", err)
-	}
-	s := Share{ID: shared.ID, DB: "chained"}
-	for _, id := range ids[:2] {
-		o, err := t.openAs(ctx, s, wiring{id: id})
+// revokedChain shares a database with a peer that changes its keys, whose key number revoked is revoked: then none of its
+// keys opens, whatever it shows, the key number tries being the first to ask. 0 is the first, 1 its successor, 2 another
+// successor of 0, 3 one of 1 that nobody has seen.
+func revokedChain(revoked, tries int) func(context.Context, *Target) error {
+	return func(ctx context.Context, t *Target) error {
+		keys, err := newChain()
 		if err != nil {
 			return err
 		}
-		o.Close()
+		store := fmt.Sprintf("%s/chain-%d", t.Dir, sharerNumber.Add(1))
+		in := t.Loveseat(ctx, "import", store+"/chained", "-", "--json")
+		in.Stdin = text(`{"_id":"a"}`)
+		if out, err := in.CombinedOutput(); err != nil {
+			return notMade("loveseat import: "+string(out), err)
+		}
+		hub := with(t.Direct, t.Ann) + "/hub"
+		p, err := proc.StartCmd(t.Loveseat(ctx, "share", hub, store+"/chained", "--allow", keys[0].ID(), "--network", "127.0.0.0/8", "--json"))
+		if err != nil {
+			return notMade("loveseat share", err)
+		}
+		defer func() { _ = p.Stop() }()
+		limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		var shared struct{ ID string }
+		if err := p.Next(limited, "shared", &shared); err != nil {
+			return notMade("loveseat share", err)
+		}
+		s := Share{ID: shared.ID, DB: "chained"}
+		for _, key := range keys[:3] {
+			o, err := t.openAs(ctx, s, wiring{id: key, succeeds: true})
+			if err != nil {
+				return err
+			}
+			o.Close()
+		}
+		if out, err := t.Loveseat(ctx, "--identity", store, "revoke", hub, shared.ID, keys[revoked].ID()).CombinedOutput(); err != nil {
+			return notMade("loveseat revoke: "+string(out), err)
+		}
+		for _, i := range []int{tries, 0, 1, 2, 3} {
+			for _, shows := range []bool{false, true} {
+				o, err := t.openAs(ctx, s, wiring{id: keys[i], succeeds: shows})
+				if err == nil {
+					o.Close()
+					return fmt.Errorf("key %d was revoked, and key %d of the same peer opens the share (it shows what it succeeds: %v)", revoked, i, shows)
+				}
+				if !strings.Contains(err.Error(), "403") && !strings.Contains(err.Error(), "evoked") {
+					return err
+				}
+			}
+		}
+		return nil
 	}
-	if out, err := t.Loveseat(ctx, "--identity", store, "revoke", hub, shared.ID, ids[revoked].ID()).CombinedOutput(); err != nil {
-		return notMade("loveseat revoke: "+string(out), err)
+}
+
+// newChain makes the keys of revokedChain.
+func newChain() ([]*share.Identity, error) {
+	first, err := share.NewIdentity()
+	if err != nil {
+		return nil, err
 	}
-	o, err := t.openAs(ctx, s, wiring{id: ids[tries]})
-	if err == nil {
-		o.Close()
-		return fmt.Errorf("key %d was revoked, and key %d of the same peer opens the share", revoked, tries)
+	keys := []*share.Identity{first}
+	for _, of := range []int{0, 0, 1} {
+		next, err := keys[of].Rotate()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, next)
 	}
-	if !strings.Contains(err.Error(), "403") && !strings.Contains(err.Error(), "evoked") {
-		return err
-	}
-	return nil
+	return keys, nil
 }
 
 // locals are the attacks of item 9: the owner's _local documents, of a database that is a URL.
