@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/loveseat-db/loveseat/e2e/proc"
@@ -386,36 +387,61 @@ func ownersLocals(ctx context.Context, t *Target) error {
 // manyLocals are the attacks of item 20.
 var manyLocals = []Attack{{Item: 20, Name: "the owner's disk full of _local documents under new keys", Run: fillsDisk}}
 
-// fillsDisk: who may only read writes 80 MiB under five keys, of which at most 32 MiB stay.
+// What of _local documents under many keys may stay, and how much more their files may take: SQLite's log of writes.
+const (
+	localsOfKey = 4 << 20
+	localsInAll = 64 << 20
+	logOfWrites = 80 << 20
+)
+
+// fillsDisk: who may only read writes more under each key than may stay of it, and more in all than may stay in all.
 func fillsDisk(ctx context.Context, t *Target) error {
+	const keys, each, long = 18, 76, 60 << 10
 	before := size(t.Library.Dir)
-	var accepted int64
-	body := `{"x":"` + strings.Repeat("x", 60<<10) + `"}`
-	for key := range 5 {
+	body := `{"x":"` + strings.Repeat("x", long) + `"}`
+	var accepted, kept atomic.Int64
+	errs := make([]error, keys)
+	var wg sync.WaitGroup
+	fill := func(key int) error {
 		o, err := t.open(ctx, t.Library)
 		if err != nil {
 			return err
 		}
-		var mu sync.Mutex
-		var wg sync.WaitGroup
-		for w := range 4 {
-			wg.Go(func() {
-				for i := range 64 {
-					a, err := o.do(ctx, "PUT", fmt.Sprintf("/_local/fill-%d-%d-%d", key, w, i), request{header: asJSON, body: text(body)})
-					if err != nil || a.Status/100 != 2 {
-						return
-					}
-					mu.Lock()
-					accepted += int64(len(body))
-					mu.Unlock()
-				}
-			})
+		defer o.Close()
+		at := func(i int) string { return fmt.Sprintf("/_local/fill-%d-%d", key, i) }
+		for i := range each {
+			a, err := o.do(ctx, "PUT", at(i), request{header: asJSON, body: text(body)})
+			if err != nil || a.Status/100 != 2 {
+				break
+			}
+			accepted.Add(long)
 		}
-		wg.Wait()
-		o.Close()
+		mine := int64(0)
+		for i := range each {
+			if a, err := o.do(ctx, "GET", at(i), request{}); err == nil && a.Status == 200 {
+				mine += int64(len(a.Body))
+			}
+		}
+		kept.Add(mine)
+		if mine > localsOfKey {
+			return fmt.Errorf("a read-only share keeps %d KiB of one key", mine>>10)
+		}
+		return nil
 	}
-	if grew := size(t.Library.Dir) - before; grew > 32<<20 {
-		return fmt.Errorf("a read-only share's store grew by %d MiB of the %d MiB that were accepted", grew>>20, accepted>>20)
+	turns := make(chan struct{}, 3)
+	for key := range keys {
+		turns <- struct{}{}
+		wg.Go(func() { defer func() { <-turns }(); errs[key] = fill(key) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if accepted.Load() == 0 || kept.Load() == 0 {
+		return notMade("a _local document", errors.New("none is taken"))
+	}
+	if grew := size(t.Library.Dir) - before; grew > localsInAll+logOfWrites {
+		return fmt.Errorf("a read-only share's store grew by %d MiB of the %d MiB that were accepted", grew>>20, accepted.Load()>>20)
 	}
 	return nil
 }
