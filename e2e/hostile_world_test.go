@@ -76,7 +76,7 @@ func (h *hostileWorld) startHubs() []*hub {
 	const all = " list=* publish=* open=* signal=*"
 	name := func(url string) string { return strings.TrimPrefix(url, "http://") }
 	main := h.hub("hub", "--host", name(h.target.Hub), "--log", "info", "--sign-up", "--turn-udp", "127.0.0.1:0", "--limit-memory", fmt.Sprint(hubMemory), "--hub-database", "hub", "--hub-database", "flood",
-		"--hub-database", "closed open=trusted", "--hub-database", "unlisted list=trusted open=trusted", "--hub-database", "open"+all, "--hub-database", "other"+all)
+		"--hub-database", "closed open=trusted", "--hub-database", "unlisted list=trusted open=trusted", "--hub-database", "known list=trusted", "--hub-database", "open"+all, "--hub-database", "other"+all)
 	h.env = h.env[:len(h.env)-1]
 	chief := evil.Login{Name: "chief", Password: h.secret("the chief's password")}
 	guarded := h.hub("guarded", "--host", name(h.target.Guarded), "--log", "info", "--require-user", "--admin", chief.Name+":"+chief.Password)
