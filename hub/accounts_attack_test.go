@@ -355,7 +355,7 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 
 // TestRequireUserByRoute: what needs no log-in is decided by where a request goes, however it is spelled.
 func TestRequireUserByRoute(t *testing.T) {
-	s := startWithUsers(t, Config{RequireUser: true})
+	s := startWithUsers(t, Config{RequireUser: true, Origins: []string{"http://localhost:1"}})
 	for _, path := range []string{"/public/_relay", "/public/doc%2F_relay", "/public/_up", "/public/_session"} {
 		name := strings.TrimPrefix(path, "/public/")
 		if strings.HasPrefix(name, "_") {

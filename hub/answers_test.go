@@ -113,7 +113,7 @@ func TestConditionalRequests(t *testing.T) {
 		}
 	}
 	// No ETag where the answer is more than the revision, or depends on who asks.
-	for _, path := range []string{"/db/doc?conflicts=true", "/db/_changes?feed=longpoll", "/hub/_changes", "/db/_all_docs"} {
+	for _, path := range []string{"/db/doc?revs_info=true", "/db/_changes?feed=longpoll", "/hub/_changes", "/db/_all_docs"} {
 		if a := s.do("GET", path, ""); a.StatusCode != 200 || a.Header.Get("ETag") != "" {
 			t.Errorf("%s: %d, ETag %s", path, a.StatusCode, a.Header.Get("ETag"))
 		}

@@ -74,7 +74,7 @@ var hostileDocuments = []hostile{
 	{"PUT", "/db/x", "{", nil, 400, "bad_request", "invalid UTF-8 JSON"},
 	{"PUT", "/db/x", "[]", nil, 400, "bad_request", "Document must be a JSON object"},
 	{"PUT", "/db/x", "{\"a\":\"\xff\"}", nil, 400, "bad_request", "invalid UTF-8 JSON"},
-	{"PUT", "/db/x", `{"a":` + nested(2000, "[", "]") + `}`, nil, 400, "bad_request", anything},
+	{"PUT", "/db/x", `{"a":` + nested(3100, "[", "]") + `}`, nil, 400, "bad_request", anything},
 	{"PUT", "/db/x", `{"_nope":1}`, nil, 400, "doc_validation", "Bad special document member: _nope"},
 	{"PUT", "/db/x", `{"_rev":"1"}`, nil, 400, "bad_request", "Invalid rev format"},
 	{"PUT", "/db/x", `{"_attachments":{"_a":{"data":""}}}`, nil, 400, "bad_request", "Attachment name '_a' starts with prohibited character '_'"},

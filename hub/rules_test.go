@@ -238,7 +238,7 @@ func TestShareOwner(t *testing.T) {
 	rev := s.as("ann", "PUT", "/hub/"+id, old, 201).rev(t)
 	_, newer := d.share(t, func(s *hubdoc.Share) { s.Published = hubdoc.FormatTime(time.Now().Add(time.Second)) })
 	s.as("eve", "PUT", "/hub/"+id+"?rev="+rev, newer, 403) // signed by the right key, but ann's
-	s.as("eve", "DELETE", "/hub/"+id+"?rev="+rev, "", 404) // as if it were not there
+	s.as("eve", "DELETE", "/hub/"+id+"?rev="+rev, "", 403)
 	rev2 := s.as("ann", "PUT", "/hub/"+id+"?rev="+rev, newer, 201).rev(t)
 	s.as("ann", "PUT", "/hub/"+id+"?rev="+rev2, old, 403) // what was signed earlier
 	s.as("ann", "DELETE", "/hub/"+id+"?rev="+rev, "", 409)

@@ -248,7 +248,7 @@ func (d *ruledDB) writableSignal(ctx context.Context, w *incoming) error {
 	if err := d.hub.quotas.signal(&d.who); err != nil {
 		return err
 	}
-	if w.before != nil {
+	if w.before != nil || !w.doc.Rev.IsZero() { // whether or not the caller sees it, and it is there
 		return errSigned
 	}
 	s, sent, err := hubdoc.ParseSignal(w.doc)

@@ -114,10 +114,7 @@ func eachTarget(t *testing.T, attack func(*testing.T, target), but ...string) {
 	}
 }
 
-const (
-	flagSYN          = 1
-	typeWindowUpdate = 1
-)
+const typeWindowUpdate = 1
 
 // yamuxFrame is a frame's header.
 func yamuxFrame(kind byte, flags uint16, stream, length uint32) []byte {

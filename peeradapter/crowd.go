@@ -57,6 +57,7 @@ func (c *crowd) claim(addr string, l *link) fair.Claim {
 type seat struct {
 	half, whole *fair.Place
 	link        atomic.Pointer[link] // nil: half-open
+	strange     bool                 // somebody will say when its peer is let in
 	giveUp      func()               // ends the attempt to make the link
 	lost        atomic.Bool          // others needed it
 }
@@ -64,7 +65,7 @@ type seat struct {
 // seat makes room for a peer that connects; nil: there is none. giveUp ends what it is
 // for, until there is a link. t.mu is held, also when giveUp is called.
 func (t *Transport) seat(addr string, giveUp func()) *seat {
-	s := &seat{giveUp: giveUp}
+	s := &seat{giveUp: giveUp, strange: t.crowd.door != nil}
 	who := func() fair.Claim { return t.crowd.claim(addr, s.link.Load()) }
 	if s.half = t.crowd.halfOpen.Take(who, s.lose); s.half == nil {
 		return nil
@@ -93,6 +94,9 @@ func (s *seat) linked(l *link) {
 		return
 	}
 	l.seat = s
+	if s.strange {
+		l.strange()
+	}
 	s.link.Store(l)
 	s.half.Leave()
 	if s.lost.Load() {

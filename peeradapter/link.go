@@ -57,7 +57,7 @@ func newLink(peer string, incoming bool, conn carrier, c *yamux.Config) (*link, 
 		newSession = yamux.Server
 	}
 	var err error
-	l.frames = &framer{carrier: conn}
+	l.frames = &framer{carrier: conn, unread: newUnread()}
 	l.session, err = newSession(l.frames, c)
 	return l, err
 }
@@ -95,8 +95,16 @@ func (l *link) end(err error) {
 	})
 }
 
+// strange notes that nobody has let the peer in yet, who would say so.
+func (l *link) strange() {
+	if l.frames.unread.limit.Store(maxUnproven); l.welcome.Load() { // in the meantime
+		l.frames.unread.limit.Store(maxUnread)
+	}
+}
+
 // letIn notes that who serves has let the peer in.
 func (l *link) letIn() {
+	defer l.frames.unread.limit.Store(maxUnread)
 	if !l.welcome.Swap(true) && l.visit != nil {
 		l.visit.proven()
 	}

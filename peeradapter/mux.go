@@ -68,12 +68,13 @@ type framer struct {
 	header [frameHeader]byte // being read
 	have   int               // bytes of it
 	body   uint32            // bytes of the frame's body that are still to come
-	data   atomic.Uint64     // frames of streams that were read and written
-	pings  int               // since
+	unread *unread
+	data   atomic.Uint64 // frames of streams that were read and written
+	pings  int           // since
 	since  time.Time
 }
 
-// Read reads frames for yamux and fails with ErrFlood if there are too many pings.
+// Read reads frames for yamux and fails with ErrFlood if there are too many pings, or too much that nobody reads.
 func (f *framer) Read(p []byte) (int, error) {
 	n, err := f.carrier.Read(p)
 	if err == nil && !f.inspect(p[:n]) {
@@ -96,6 +97,9 @@ func (f *framer) inspect(p []byte) bool {
 			return true
 		}
 		f.have = 0
+		if !f.unread.came(f.header[:]) {
+			return false
+		}
 		switch f.header[1] {
 		case typeData:
 			f.data.Add(1)
@@ -128,6 +132,7 @@ func (f *framer) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if f.held == 0 {
+		f.notice(p)
 		return f.carrier.Write(p)
 	}
 	first := copy(f.buf[f.held:], p)
@@ -139,6 +144,16 @@ func (f *framer) Write(p []byte) (int, error) {
 	}
 	n, err := f.carrier.Write(p[first:])
 	return first + n, err
+}
+
+// notice takes note of the end of a stream that yamux writes.
+func (f *framer) notice(p []byte) {
+	if len(p) != frameHeader {
+		return
+	}
+	if flags := binary.BigEndian.Uint16(p[2:]); flags&(flagFIN|flagRST) != 0 {
+		f.unread.left(binary.BigEndian.Uint32(p[4:]), flags&flagRST != 0)
+	}
 }
 
 // Close stops reading and writing, but leaves the connection open: a closed

@@ -58,6 +58,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := s.Stream.Read(p)
+	s.link.frames.unread.read(s.StreamID(), n)
 	return n, s.explain(err)
 }
 
@@ -116,6 +117,7 @@ func (s *stream) Close() error {
 	}
 	err := s.Stream.Close()
 	_ = s.Stream.SetReadDeadline(time.Unix(1, 0)) // ends a Read that waits
+	s.link.frames.unread.left(s.StreamID(), false)
 	if s.release != nil {
 		s.release()
 	}

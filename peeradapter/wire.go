@@ -176,7 +176,9 @@ func (w *wires) serve(v *visit, conn net.Conn, path string, secure bool) {
 		l.end(nil)
 	}
 	w.mu.Unlock()
-	if !w.options.prove {
+	if w.options.prove {
+		l.strange()
+	} else {
 		l.letIn()
 	}
 	l.run(func(s *stream) { w.deliver(s, l.ending) })

@@ -310,7 +310,7 @@ const httpDriver = "couch"
 // fileName escapes what kivik's couchdb driver puts into its URL as it is.
 func (f *foreign) fileName(name string) string {
 	if f.db.Client().Driver() == httpDriver {
-		return url.PathEscape(name)
+		return strings.ReplaceAll(url.PathEscape(name), "+", "%2B") // in paths too CouchDB takes "+" for a space
 	}
 	return name
 }

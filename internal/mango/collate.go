@@ -8,11 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
-	"golang.org/x/text/collate"
-	"golang.org/x/text/language"
-
+	"github.com/loveseat-db/loveseat/internal/collate"
 	"github.com/loveseat-db/loveseat/internal/work"
 )
 
@@ -70,17 +67,21 @@ type textComparer func(w *work.Budget, a, b string) int
 
 func compareWith(w *work.Budget, a, b any, text textComparer) int {
 	k := typeOf(a)
-	if c := cmp.Compare(k, typeOf(b)); c != 0 {
-		return c
-	}
 	if !spend(w, 4) {
 		return 0
+	}
+	if c := cmp.Compare(k, typeOf(b)); c != 0 {
+		return c
 	}
 	switch k {
 	case kindBoolean:
 		return compareBools(a.(bool), b.(bool))
 	case kindNumber:
-		return compareNumbers(a.(json.Number), b.(json.Number))
+		m, n := a.(json.Number), b.(json.Number)
+		if !spend(w, numberSteps(m)+numberSteps(n)) {
+			return 0
+		}
+		return compareNumbers(m, n)
 	case kindString:
 		return text(w, a.(string), b.(string))
 	case kindArray:
@@ -102,6 +103,14 @@ func compareBools(a, b bool) int {
 		return -1
 	}
 	return 1
+}
+
+// numberSteps is what reading a number costs: its digits are as many as its writer likes.
+func numberSteps(n json.Number) int64 {
+	if steps := int64(len(n)); steps <= 19 {
+		return steps
+	}
+	return 8 * int64(len(n))
 }
 
 // compareNumbers is exact for integers of any size, which float64 is not.
@@ -139,9 +148,6 @@ func compareObjects(w *work.Budget, a, b map[string]any, text textComparer) int 
 	return cmp.Compare(len(ka), len(kb))
 }
 
-// A Collator holds scratch space, so each is used by one goroutine at a time.
-var collators = sync.Pool{New: func() any { return collate.New(language.Und) }}
-
 // collationSteps is what collating a byte costs.
 const collationSteps = 16
 
@@ -149,9 +155,7 @@ func compareStrings(w *work.Budget, a, b string) int {
 	if a == b || !spend(w, int64(min(len(a), len(b))+8)*collationSteps) {
 		return 0
 	}
-	c := collators.Get().(*collate.Collator)
-	defer collators.Put(c)
-	return c.CompareString(a, b)
+	return collate.Strings(a, b)
 }
 
 func compareBytes(w *work.Budget, a, b string) int {

@@ -54,10 +54,12 @@ func Find(ctx context.Context, db AllDocser, query json.RawMessage, fn func(json
 	if q.limit == 0 {
 		return res, nil
 	}
+	var last *hit
 	emit := func(h *hit) error {
 		b := work.NewBudget(ctx, MaxWork)
 		defer b.Close()
-		out, err := q.project(b, h.doc)
+		out, free, err := q.project(ctx, b, h.doc)
+		defer free()
 		if err != nil {
 			return workError(err)
 		}
@@ -65,14 +67,24 @@ func Find(ctx context.Context, db AllDocser, query json.RawMessage, fn func(json
 		if err := fn(out); err != nil {
 			return err
 		}
-		res.Bookmark = bookmark{ID: h.doc.ID, Key: h.key}.String()
+		last = h
 		return nil
 	}
 	if len(q.sort) > 0 {
-		return res, q.findSorted(ctx, db, emit)
+		err = q.findSorted(ctx, db, emit)
+	} else {
+		err = q.findUnsorted(ctx, db, emit)
 	}
+	if last != nil && err == nil {
+		res.Bookmark, err = q.bookmarkOf(ctx, last)
+	}
+	return res, err
+}
+
+// findUnsorted gives the matches of a scan as they come.
+func (q *query) findUnsorted(ctx context.Context, db AllDocser, emit func(*hit) error) error {
 	skip, left := q.skip, q.limit
-	err = q.scan(ctx, db, func(h *hit) error {
+	err := q.scan(ctx, db, func(h *hit) error {
 		if skip > 0 {
 			skip--
 			return nil
@@ -88,7 +100,7 @@ func Find(ctx context.Context, db AllDocser, query json.RawMessage, fn func(json
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return res, err
+	return err
 }
 
 // A hit is a document that matches, with the values it is sorted by.
@@ -220,8 +232,10 @@ func (t *topHits) add(h *hit) error {
 // fairCompare is how many steps a comparison of two hits may take on average.
 const fairCompare = 1 << 12
 
-// size is about what a hit holds: its document, and the values of its key.
-func (h *hit) size() int64 { return 512 + int64(len(h.doc.Body)) + work.JSONSize(h.doc.Body) }
+// size is about what a hit holds: its document, its key, and the values of that.
+func (h *hit) size() int64 {
+	return 512 + int64(len(h.doc.Body)) + work.JSONSize(h.doc.Body) + 16*int64(cap(h.key))
+}
 
 func (t *topHits) sorted() ([]*hit, error) {
 	n := int64(len(t.hits))

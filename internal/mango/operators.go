@@ -1,6 +1,7 @@
 package mango
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/work"
@@ -120,8 +121,12 @@ func modulo(op string, arg any, _ condition) (predicate, error) {
 	if !ok1 || !ok2 || divisor == 0 {
 		return nil, badArg(op, arg)
 	}
-	return func(_ *work.Budget, v any) bool {
-		n, ok := integer(v)
+	return func(b *work.Budget, v any) bool {
+		number, ok := v.(json.Number)
+		if !ok || b.Spend(numberSteps(number)) != nil {
+			return false
+		}
+		n, ok := integer(number)
 		return ok && n%divisor == remainder
 	}, nil
 }
@@ -146,9 +151,9 @@ func beginsWith(op string, arg any, _ condition) (predicate, error) {
 	if !ok {
 		return nil, badArg(op, arg)
 	}
-	return func(_ *work.Budget, v any) bool {
+	return func(b *work.Budget, v any) bool {
 		s, ok := v.(string)
-		return ok && strings.HasPrefix(s, prefix)
+		return ok && b.Spend(int64(min(len(s), len(prefix))/16)) == nil && strings.HasPrefix(s, prefix)
 	}, nil
 }
 

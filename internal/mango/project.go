@@ -1,8 +1,8 @@
 package mango
 
 import (
+	"context"
 	"encoding/json"
-	"strconv"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 	"github.com/loveseat-db/loveseat/internal/work"
@@ -10,22 +10,32 @@ import (
 
 // project gives the document, or the fields of it that the query names, with
 // all values spelled as in the document. A field that is not there is left out.
-func (q *query) project(b *work.Budget, doc *couch.Doc) (json.RawMessage, error) {
+// The fields' memory is held until free is called.
+func (q *query) project(ctx context.Context, b *work.Budget, doc *couch.Doc) (out json.RawMessage, free func(), err error) {
+	var held int64
+	free = func() { work.Release(ctx, held) }
 	whole := doc.AppendJSON(nil)
 	if len(q.fields) == 0 {
-		return whole, nil
+		return whole, free, nil
 	}
-	var out node
+	var fields node
 	for _, p := range q.fields {
 		v, ok, err := p.raw(b, whole)
 		if err != nil {
-			return nil, err
+			return nil, free, err
 		}
-		if ok {
-			out.set(p, v)
+		if !ok {
+			continue
 		}
+		if size := 2 * int64(len(v)); len(v) >= largeDoc { // it, and in the answer
+			if err := work.Hold(ctx, size); err != nil {
+				return nil, free, err
+			}
+			held += size
+		}
+		fields.set(p, v)
 	}
-	return out.appendJSON(nil), nil
+	return fields.appendJSON(nil), free, nil
 }
 
 // raw finds the JSON text at a path.
@@ -54,7 +64,7 @@ func (p path) raw(b *work.Budget, v []byte) ([]byte, bool, error) {
 			if err := json.Unmarshal(v, &list); err != nil {
 				return nil, false, err
 			}
-			if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(list) {
+			if i, ok := index(name, len(list)); ok {
 				found = list[i]
 			}
 		}

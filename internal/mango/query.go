@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
+	"github.com/loveseat-db/loveseat/internal/work"
 )
 
 const defaultLimit = 25
@@ -95,6 +96,9 @@ func (q *query) settle() error {
 	if q.bookmarkText == "nil" {
 		return nil
 	}
+	if err := work.Hold(q.ctx, bookmarkMemory*int64(len(q.bookmarkText))); err != nil {
+		return err
+	}
 	b, ok := parseBookmark(q.bookmarkText)
 	if !ok || len(b.Key) != len(q.sort) {
 		return bad("invalid_bookmark", "Invalid bookmark value: "+q.bookmarkText)
@@ -166,7 +170,10 @@ func (t *tally) sortArg(v any) (fields []path, descending bool, err error) {
 		if i > 0 && dir != descending {
 			return nil, false, bad("unsupported_mixed_sort", "Sorts currently only support a single direction for all fields.")
 		}
-		fields, descending = append(fields, field), dir
+		descending = dir
+		if !slices.ContainsFunc(fields, func(p path) bool { return slices.Equal(p, field) }) { // again it decides nothing
+			fields = append(fields, field)
+		}
 	}
 	return fields, descending, nil
 }
@@ -200,6 +207,38 @@ func (b bookmark) String() string {
 	text, _ := json.Marshal(b) // values read from JSON: cannot fail
 	return base64.RawURLEncoding.EncodeToString(text)
 }
+
+// bookmarkOf makes the bookmark of a hit, whose values may be much larger than what the query gives of it.
+func (q *query) bookmarkOf(ctx context.Context, h *hit) (string, error) {
+	size := 4 * textSize(h.key)
+	if err := work.Hold(ctx, size); err != nil {
+		return "", err
+	}
+	defer work.Release(ctx, size)
+	return bookmark{ID: h.doc.ID, Key: h.key}.String(), nil
+}
+
+// textSize is about how long a value is as JSON.
+func textSize(v any) (n int64) {
+	switch v := v.(type) {
+	case json.Number:
+		n = int64(len(v))
+	case string:
+		n = int64(len(v))
+	case []any:
+		for _, e := range v {
+			n += textSize(e)
+		}
+	case map[string]any:
+		for name, e := range v {
+			n += int64(len(name)) + 4 + textSize(e)
+		}
+	}
+	return n + 4
+}
+
+// bookmarkMemory is the most that the values of a byte of a bookmark take: see [work.JSONSize].
+const bookmarkMemory = 61
 
 func parseBookmark(s string) (b bookmark, ok bool) {
 	text, err := base64.RawURLEncoding.DecodeString(s)

@@ -175,6 +175,9 @@ func (c compiler) operator(op string, arg any, at path, negate bool) (predicate,
 		return nil, bad("invalid_selector", "One or more conditions is missing a field name.")
 	}
 	lookup := int64(4 * (len(at) + 1)) // steps
+	for _, name := range at {
+		lookup += int64(len(name) / 16)
+	}
 	if len(at) > 0 {
 		c.fields[at[0]] = struct{}{}
 	}

@@ -2,17 +2,13 @@ package mango
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 
-	"encoding/json"
-
-	"golang.org/x/text/collate"
-	"golang.org/x/text/language"
-
+	"github.com/loveseat-db/loveseat/internal/collate"
 	"github.com/loveseat-db/loveseat/internal/work"
 )
 
@@ -32,7 +28,7 @@ const (
 )
 
 func newSet(values []any, raw bool) *set {
-	s := &set{values: values, compare: compare, text: appendCollationKey}
+	s := &set{values: values, compare: compare, text: collate.AppendString}
 	if raw {
 		s.compare, s.text = compareRaw, func(dst []byte, s string) []byte { return append(dst, s...) }
 	}
@@ -41,7 +37,7 @@ func newSet(values []any, raw bool) *set {
 	}
 	s.by = make(map[string][]int, len(values))
 	for i, v := range values {
-		if key, ok := s.key(nil, v); ok {
+		if key, ok := s.key(nil, nil, v); ok {
 			s.by[string(key)] = append(s.by[string(key)], i)
 		} else {
 			s.long = append(s.long, i)
@@ -54,7 +50,7 @@ func newSet(values []any, raw bool) *set {
 func (s *set) find(b *work.Budget, v any, fn func(i int) bool) {
 	var buf [128]byte
 	if s.by != nil {
-		if key, ok := s.key(buf[:0], v); ok && b.Spend(int64(16*len(key))) == nil {
+		if key, ok := s.key(b, buf[:0], v); ok && b.Spend(int64(16*len(key))) == nil {
 			_ = s.among(b, v, s.by[string(key)], fn) && s.among(b, v, s.long, fn)
 			return
 		}
@@ -103,13 +99,16 @@ func (s *set) hasAll(b *work.Budget, list []any) bool {
 	return missing == 0
 }
 
-// key appends what all values have in common that are equal to v; false if that is too long.
-func (s *set) key(dst []byte, v any) (key []byte, ok bool) {
+// key appends what all values have in common that are equal to v; false if that is too long, or the budget is spent.
+func (s *set) key(b *work.Budget, dst []byte, v any) (key []byte, ok bool) {
 	dst = append(dst, byte(typeOf(v)))
 	switch v := v.(type) {
 	case bool:
 		dst = strconv.AppendBool(dst, v)
 	case json.Number: // an integer is equal to the floating-point number that is nearest
+		if !spend(b, numberSteps(v)) {
+			return dst, false
+		}
 		f, _ := strconv.ParseFloat(string(v), 64)
 		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(f+0)) // of -0: 0
 	case string:
@@ -122,44 +121,34 @@ func (s *set) key(dst []byte, v any) (key []byte, ok bool) {
 	case []any:
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(v)))
 		for _, e := range v {
-			if dst, ok = s.key(dst, e); !ok {
+			if dst, ok = s.key(b, dst, e); !ok {
 				return dst, false
 			}
 		}
 	case map[string]any:
-		return s.objectKey(dst, v)
+		return s.objectKey(b, dst, v)
 	}
 	return dst, len(dst) <= maxKey
 }
 
-func (s *set) objectKey(dst []byte, v map[string]any) (key []byte, ok bool) {
+func (s *set) objectKey(b *work.Budget, dst []byte, v map[string]any) (key []byte, ok bool) {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(v)))
 	if len(v) > maxKey/8 {
 		return dst, false
 	}
-	names := slices.SortedFunc(maps.Keys(v), func(a, b string) int { return s.compare(nil, a, b) })
+	size := 0
+	for name := range v {
+		if size += len(name); size > maxKey { // before they are sorted
+			return dst, false
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(v), func(x, y string) int { return s.compare(b, x, y) })
 	for _, name := range names {
 		for _, part := range []any{name, v[name]} {
-			if dst, ok = s.key(dst, part); !ok {
+			if dst, ok = s.key(b, dst, part); !ok {
 				return dst, false
 			}
 		}
 	}
 	return dst, true
-}
-
-// A keyMaker makes collation keys; used by one goroutine at a time.
-type keyMaker struct {
-	c   *collate.Collator
-	buf collate.Buffer
-}
-
-var keyMakers = sync.Pool{New: func() any { return &keyMaker{c: collate.New(language.Und)} }}
-
-func appendCollationKey(dst []byte, s string) []byte {
-	k := keyMakers.Get().(*keyMaker)
-	defer keyMakers.Put(k)
-	dst = append(dst, k.c.KeyFromString(&k.buf, s)...)
-	k.buf.Reset()
-	return dst
 }

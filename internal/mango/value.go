@@ -137,6 +137,16 @@ func splitPath(field string) (path, error) {
 	return append(p, name.String()), nil
 }
 
+// index reads a name as the index of an element of a list of n. Each has one
+// spelling, so that an element is not asked for under many names.
+func index(name string, n int) (i int, ok bool) {
+	if len(name) > 19 || len(name) > 1 && name[0] == '0' {
+		return 0, false
+	}
+	i, err := strconv.Atoi(name)
+	return i, err == nil && '0' <= name[0] && name[0] <= '9' && i < n
+}
+
 func (p path) lookup(v any) (any, bool) {
 	for _, name := range p {
 		switch in := v.(type) {
@@ -146,8 +156,8 @@ func (p path) lookup(v any) (any, bool) {
 				return nil, false
 			}
 		case []any:
-			i, err := strconv.Atoi(name)
-			if err != nil || i < 0 || i >= len(in) {
+			i, ok := index(name, len(in))
+			if !ok {
 				return nil, false
 			}
 			v = in[i]
@@ -225,7 +235,7 @@ func (w view) read(object []byte, out map[string]any) error {
 
 // sortKey is the values of a sort's fields; false if one is not there.
 func sortKey(fields map[string]any, sort []path) ([]any, bool) {
-	var key []any
+	key := make([]any, 0, len(sort))
 	for _, p := range sort {
 		v, ok := p.lookup(fields)
 		if !ok {
