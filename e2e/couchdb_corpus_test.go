@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestAnswersOfCouchDB sends the hub the requests of couchdb/corpus and compares its answers with CouchDB 3.5.2's.
@@ -14,7 +15,7 @@ import (
 // that no longer differs must go.
 func TestAnswersOfCouchDB(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldFor(t, 10*time.Minute) // for thousands of requests, one after the other, on a busy machine
 	w.env = append(w.env, "LOVESEAT_ADMIN=admin:PASSWORD")
 	h := w.hub("hub", "--limit-requests", "-1", "--limit-documents", "-1", "--limit-concurrent", "-1")
 	open := map[string]bool{}

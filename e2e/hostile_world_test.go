@@ -44,13 +44,20 @@ func newHostileWorld(t *testing.T, limit time.Duration) *hostileWorld {
 		},
 	}
 	h.ok(os.MkdirAll(h.target.Dir, 0o700))
-	h.startHubs()
+	var taps []*evil.Tap
+	for _, hub := range []*string{&h.target.Hub, &h.target.Guarded, &h.target.Crowded} {
+		tap, err := evil.NewTap()
+		h.ok(err)
+		t.Cleanup(tap.Close)
+		*hub, taps = "http://"+tap.Addr(), append(taps, tap)
+	}
+	hubs := h.startHubs()
 	h.fillHub()
 	h.shareAll()
 	h.target.Loot = evil.NewLoot(h.secrets) // which knows them all now
-	h.target.Hub = h.tap(h.target.Direct)
-	h.target.Guarded = h.tap(h.target.Guarded)
-	h.target.Crowded = h.tap(h.target.Crowded)
+	for i, tap := range taps {
+		tap.Lead(h.target.Loot, strings.TrimPrefix(hubs[i].url, "http://"))
+	}
 	t.Cleanup(evil.Done)
 	return h
 }
@@ -62,29 +69,22 @@ func (h *hostileWorld) secret(what string) string {
 	return s
 }
 
-func (h *hostileWorld) tap(to string) string {
-	h.Helper()
-	tap, err := evil.NewTap(h.target.Loot, strings.TrimPrefix(to, "http://"))
-	h.ok(err)
-	h.Cleanup(tap.Close)
-	return tap.URL()
-}
-
-// startHubs starts the hub that is attacked, and two with other settings.
-func (h *hostileWorld) startHubs() {
+// startHubs starts the hub that is attacked, and two with other settings, which know by which names the hostile side reaches them.
+func (h *hostileWorld) startHubs() []*hub {
 	h.Helper()
 	h.env = append(h.env, "LOVESEAT_ADMIN="+h.target.Admin.Name+":"+h.target.Admin.Password)
 	const all = " list=* publish=* open=* signal=*"
-	main := h.hub("hub", "--log", "info", "--sign-up", "--turn-udp", "127.0.0.1:0", "--limit-memory", fmt.Sprint(hubMemory), "--hub-database", "hub", "--hub-database", "flood",
-		"--hub-database", "closed open=trusted", "--hub-database", "unlisted list=trusted open=trusted", "--hub-database", "open"+all, "--hub-database", "other"+all)
+	name := func(url string) string { return strings.TrimPrefix(url, "http://") }
+	main := h.hub("hub", "--host", name(h.target.Hub), "--log", "info", "--sign-up", "--turn-udp", "127.0.0.1:0", "--limit-memory", fmt.Sprint(hubMemory), "--hub-database", "hub", "--hub-database", "flood",
+		"--hub-database", "closed open=trusted", "--hub-database", "unlisted list=trusted open=trusted", "--hub-database", "known list=trusted", "--hub-database", "open"+all, "--hub-database", "other"+all)
 	h.env = h.env[:len(h.env)-1]
 	chief := evil.Login{Name: "chief", Password: h.secret("the chief's password")}
-	guarded := h.hub("guarded", "--log", "info", "--require-user", "--admin", chief.Name+":"+chief.Password)
-	crowded := h.hub("crowded", "--log", "info", "--sign-up", "--user-databases", "--limit-databases", fmt.Sprint(h.target.Databases), "--admin", h.target.Admin.Name+":"+h.target.Admin.Password)
-	h.target.Chief, h.target.Crowded, h.procs["the crowded hub"] = chief, crowded.url, crowded.Proc
-	h.target.Direct, h.target.HubPID, h.target.Guarded = main.url, main.Pid(), guarded.url
-	h.procs["the hub"], h.procs["the guarded hub"] = main.Proc, guarded.Proc
+	guarded := h.hub("guarded", "--host", name(h.target.Guarded), "--log", "info", "--require-user", "--admin", chief.Name+":"+chief.Password)
+	crowded := h.hub("crowded", "--host", name(h.target.Crowded), "--log", "info", "--sign-up", "--user-databases", "--limit-databases", fmt.Sprint(h.target.Databases), "--admin", h.target.Admin.Name+":"+h.target.Admin.Password)
+	h.target.Chief, h.target.Direct, h.target.HubPID = chief, main.url, main.Pid()
+	h.procs["the hub"], h.procs["the guarded hub"], h.procs["the crowded hub"] = main.Proc, guarded.Proc, crowded.Proc
 	h.env = append(h.env, "LOVESEAT_HUB="+withLogIn(main.url, h.target.Ann)+"/hub")
+	return []*hub{main, guarded, crowded}
 }
 
 // put writes into the hub as an administrator.

@@ -3,6 +3,7 @@ package localdb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -342,6 +343,48 @@ func TestInfoCountsFiles(t *testing.T) {
 	after, _ := d.Info(context.Background())
 	if grown := after.ActiveSize - before.ActiveSize; grown < 1_000_000 || grown > 1_100_000 {
 		t.Errorf("grown by %d bytes; the two are the same content", grown)
+	}
+}
+
+// However many databases are written to, only some writers have a large page cache; those who are idle leave it to others.
+func TestFewLargeCaches(t *testing.T) {
+	t.Parallel()
+	s, _ := openTest(t, Options{})
+	large := func(name string) bool {
+		db, err := s.Open(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var size int64
+		err = db.(*database).submit(t.Context(), 1, func(t *tx) (err error) {
+			size, err = t.c.Int("PRAGMA cache_size")
+			return err
+		})
+		if err != nil || size != -writerCache && size != -readerCache {
+			t.Fatalf("%s: a cache of %d, %v", name, size, err)
+		}
+		return size == -writerCache
+	}
+	for i := range 3 * writerCaches {
+		name := fmt.Sprint("db", i)
+		if err := s.Create(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := large(name), i < writerCaches; got != want {
+			t.Errorf("database %d has a large cache: %v", i, got)
+		}
+	}
+	last := fmt.Sprint("db", 3*writerCaches-1)
+	for end := time.Now().Add(10 * idleAfter); !large(last); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("idle databases keep their caches")
+		}
+	}
+	if err := s.Destroy(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if !large("db0") || !large("db1") {
+		t.Error("a database that was destroyed keeps its cache")
 	}
 }
 

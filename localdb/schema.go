@@ -53,10 +53,12 @@ const (
 const busyTimeout = 20 * time.Second
 
 // Page caches in KiB. They fill as needed. The writer's holds the inner pages
-// and much of the leaves of the index of a million random ids; it is let go when the writer is idle.
+// and much of the leaves of the index of a million random ids; it is let go when the writer is idle. Only
+// so many writers of a store have one at a time, however many databases are written to: the others have a small one.
 const (
-	writerCache = 64 << 10
-	readerCache = 4 << 10
+	writerCache  = 64 << 10
+	readerCache  = 4 << 10
+	writerCaches = 2
 )
 
 // errDestroyed is what a connection finds in a file that is being removed.

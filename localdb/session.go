@@ -136,8 +136,19 @@ type awake struct {
 	max   int
 	clock atomic.Int64 // counts uses
 
+	caches atomic.Int32 // large ones that writers have
+
 	mu  sync.Mutex
 	all map[*database]struct{}
+}
+
+// takeCache reports whether there is a large page cache left, and takes it.
+func (a *awake) takeCache() bool {
+	if a.caches.Add(1) <= writerCaches {
+		return true
+	}
+	a.caches.Add(-1)
+	return false
 }
 
 func (a *awake) add(d *database) {

@@ -3,6 +3,7 @@ package localdb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
 
@@ -78,6 +79,9 @@ func (s *session) submit(ctx context.Context, weight int, apply func(*tx) error)
 // writeLoop owns the writing connection until the session is closed.
 func (s *session) writeLoop(c *sqlite.Conn) {
 	defer c.Close()
+	large := false
+	defer func() { s.resize(c, &large, false) }()
+	_ = c.Exec(cacheSize(readerCache))
 	idle := time.NewTimer(idleAfter)
 	defer idle.Stop()
 	for {
@@ -87,14 +91,31 @@ func (s *session) writeLoop(c *sqlite.Conn) {
 		case <-idle.C:
 			c.BusyTimeout(0)
 			_ = c.Exec("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory") // busy: another process goes on
+			s.resize(c, &large, false)
 			s.readers.trim()
 		case r := <-s.queue:
+			s.resize(c, &large, true)
 			s.commit(c, r)
 			s.makeRoom(c)
 			idle.Reset(idleAfter)
 		}
 	}
 }
+
+// resize gives the writer a large page cache if there is one left, or takes it back.
+func (s *session) resize(c *sqlite.Conn, large *bool, want bool) {
+	if *large == want || want && !s.d.awake.takeCache() {
+		return
+	}
+	size := writerCache
+	if *large = want; !want {
+		s.d.awake.caches.Add(-1)
+		size = readerCache
+	}
+	_ = c.Exec(cacheSize(size)) // never fails; if it does, the writer is slower
+}
+
+func cacheSize(kib int) string { return fmt.Sprintf("PRAGMA cache_size=-%d", kib) }
 
 // commit runs a request, and all that are waiting by the time it is done, in
 // one transaction. If that fails, each gets its own, so that no request fails

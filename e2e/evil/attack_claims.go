@@ -1,7 +1,6 @@
 package evil
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -435,7 +434,7 @@ func (t *Target) floodOfShares(ctx context.Context, peers int) error {
 	}
 	began := time.Now()
 	type result struct {
-		kept  []string // their URLs with revisions
+		kept  []shareDoc // with their URLs and revisions as ids
 		bytes int
 		first string
 	}
@@ -445,13 +444,12 @@ func (t *Target) floodOfShares(ctx context.Context, peers int) error {
 		wg.Go(func() {
 			r := &results[w]
 			for i := w; i < len(docs); i += workers {
-				at := t.Hub + "/flood/" + docs[i].id
-				a, err := do(ctx, "PUT", at, request{as: &t.Mallory, header: asJSON, body: bytes.NewReader(docs[i].body)})
+				at, a, err := t.publish(ctx, "flood", docs[i])
 				if err != nil {
 					return
 				}
-				if a.Status/100 == 2 {
-					r.kept, r.bytes = append(r.kept, at+"?rev="+member(a.Body, "rev")), r.bytes+len(docs[i].body)
+				if at != "" {
+					r.kept, r.bytes = append(r.kept, shareDoc{peer: docs[i].peer, id: at}), r.bytes+len(docs[i].body)
 				} else if r.first == "" {
 					r.first = a.String()
 				}
@@ -468,7 +466,7 @@ func (t *Target) floodOfShares(ctx context.Context, peers int) error {
 	ls := t.Loveseat(ctx, "ls", with(t.Direct, t.Ann)+"/flood", "--json")
 	out, _ := ls.Output()
 	memory := maxRSS(ls.ProcessState)
-	cleanUp(ctx, t, all.kept)
+	cleanUp(ctx, t, "flood", all.kept)
 	switch {
 	case len(all.kept) == 0:
 		return notMade("publishing a share", errors.New(all.first))
@@ -478,19 +476,20 @@ func (t *Target) floodOfShares(ctx context.Context, peers int) error {
 	return nil
 }
 
-// cleanUp removes what an attack has left, so that the next one begins as this did.
-func cleanUp(ctx context.Context, t *Target, urls []string) {
-	next := make(chan string)
+// cleanUp removes shares that an attack has left in a hub database, so that the next one begins as this did. Their ids are
+// URLs with revisions.
+func cleanUp(ctx context.Context, t *Target, db string, shares []shareDoc) {
+	next := make(chan shareDoc)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			for u := range next {
-				_, _ = do(ctx, "DELETE", u, request{as: &t.Mallory})
+			for s := range next {
+				_, _ = do(ctx, "DELETE", s.id, request{as: &t.Mallory, header: t.proven(s.peer, db, "DELETE")})
 			}
 		})
 	}
-	for _, u := range urls {
-		next <- u
+	for _, s := range shares {
+		next <- s
 	}
 	close(next)
 	wg.Wait()

@@ -1,6 +1,7 @@
 package evil
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -29,10 +30,26 @@ func maxRSS(p *os.ProcessState) int64 {
 	return 0
 }
 
-// A shareDoc is a signed one.
+// A shareDoc is a signed one, with who signed it.
 type shareDoc struct {
+	peer *signed.Peer
 	id   string
 	body []byte
+}
+
+// publish writes it into a hub database as Mallory and its peer, and returns its URL with its revision, "" if it is refused.
+func (t *Target) publish(ctx context.Context, db string, s shareDoc) (at string, a *answer, err error) {
+	at = t.Hub + "/" + db + "/" + s.id
+	a, err = do(ctx, "PUT", at, request{as: &t.Mallory, header: t.proven(s.peer, db, "PUT"), body: bytes.NewReader(s.body)})
+	if err != nil || a.Status/100 != 2 {
+		return "", a, err
+	}
+	return at + "?rev=" + member(a.Body, "rev"), a, nil
+}
+
+// proven are the headers of a request by which a peer writes.
+func (t *Target) proven(p *signed.Peer, db, method string) http.Header {
+	return headers("Content-Type", "application/json", hubdoc.ProofHeader, p.Prove(t.Hub, db, method, hubdoc.ToClaim))
 }
 
 // manyShareDocs makes shares of 30 KB, so many of each peer.
@@ -48,7 +65,7 @@ func manyShareDocs(peers, each int) (all []shareDoc, err error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, shareDoc{id, body})
+			all = append(all, shareDoc{p, id, body})
 		}
 	}
 	return all, nil
@@ -92,27 +109,32 @@ func clean(what, s string) error {
 }
 
 func namesInTerminal(ctx context.Context, t *Target) error {
-	p, err := signed.New()
-	if err != nil {
-		return err
+	var kept []shareDoc
+	defer func() { cleanUp(ctx, t, "hub", kept) }()
+	publish := func(name, db string) (*answer, error) {
+		p, err := signed.New() // one for each: a peer's shares are counted
+		if err != nil {
+			return nil, err
+		}
+		id, body, err := p.ShareWith(0, func(s *hubdoc.Share) { s.Name, s.DB = name, db })
+		if err != nil {
+			return nil, err
+		}
+		s := shareDoc{p, id, body}
+		at, a, err := t.publish(ctx, "hub", s)
+		if at != "" {
+			s.id = at
+			kept = append(kept, s)
+		}
+		return a, err
 	}
-	var kept []string
-	defer func() { cleanUp(ctx, t, kept) }()
-	var ids []string
-	for i, escape := range escapes {
-		for _, change := range []func(*hubdoc.Share){
-			func(s *hubdoc.Share) { s.Name = "name" + escape + "end" }, func(s *hubdoc.Share) { s.DB = "db" + escape + "end" },
-		} {
-			id, body, err := p.ShareWith(100*i+len(ids), change)
-			if err != nil {
-				return err
-			}
-			a, err := do(ctx, "PUT", t.Hub+"/hub/"+id, request{as: &t.Mallory, header: asJSON, body: text(string(body))})
-			if err != nil {
+	if a, err := publish("plain", "plain"); err != nil || len(kept) == 0 {
+		return notMade("publishing a share", fmt.Errorf("%v %w", a, err))
+	}
+	for _, escape := range escapes {
+		for _, s := range [][2]string{{"name" + escape + "end", "db"}, {"name", "db" + escape + "end"}} {
+			if _, err := publish(s[0], s[1]); err != nil {
 				return notMade("a request", err)
-			}
-			if a.Status/100 == 2 {
-				kept, ids = append(kept, t.Hub+"/hub/"+id+"?rev="+member(a.Body, "rev")), append(ids, strings.TrimPrefix(id, "share:"))
 			}
 		}
 	}

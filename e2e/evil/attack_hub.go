@@ -399,9 +399,9 @@ func manyDatabases(ctx context.Context, t *Target) error {
 	return nil
 }
 
-// rebinds asks under names that a page's owner has made to mean this machine.
+// rebinds asks under names that a page's owner has made to mean this machine. Nobody can make an address mean it.
 func rebinds(ctx context.Context, t *Target) error {
-	for _, host := range []string{"evil.example", "evil.example:5984", "127.0.0.1.evil.example", "localhost.evil.example", "EVIL.example.", "10.0.0.1.nip.io", "[2001:db8::1]", "192.0.2.1:80", "localhost@evil.example"} {
+	for _, host := range []string{"evil.example", "evil.example:5984", "127.0.0.1.evil.example", "localhost.evil.example", "EVIL.example.", "10.0.0.1.nip.io", "evil.localhost.example", "xn--localhost-.example", "*", "*.local", "localhost@evil.example", "evil.example#@localhost", "localhost, evil.example", "localhost\tevil.example", "evil.example\\@localhost"} {
 		for _, path := range []string{"/_session", "/", "/hub", "/_utils/", "/_all_dbs"} {
 			for _, raw := range []string{"GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\n", "GET http://" + host + path + " HTTP/1.1\r\nHost: localhost\r\n"} {
 				got, err := sendOnce(ctx, t.Hub, raw+basic(t.Mallory)+"Connection: close\r\n\r\n")

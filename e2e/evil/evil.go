@@ -35,7 +35,7 @@ func notMade(what string, err error) error { return fmt.Errorf("%w: %s: %w", Err
 func All() []Attack {
 	var all []Attack
 	for _, some := range [][]Attack{
-		general, opened, queries, filteredShare, floodedShare, digests, claims, proofs, chains, locals, relays, halfOpen,
+		general, opened, queries, filteredShare, floodedShare, digests, claims, proofs, stolen, chains, locals, relays, halfOpen,
 		idleWebSockets, tombstones, oracles, slowHashes, bodies, packed, manyShares, manyLocals, databases, terminal, locks, turns, passwords,
 	} {
 		all = append(all, some...)

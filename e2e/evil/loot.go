@@ -104,19 +104,23 @@ type Tap struct {
 	conns map[net.Conn]struct{} // nil: closed
 }
 
-// NewTap listens on a port of its own for connections to the server at an address.
-func NewTap(loot *Loot, to string) (*Tap, error) {
+// NewTap takes a port of its own, under which the server has to know itself: it is the hub's as much as its own.
+func NewTap() (*Tap, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	t := &Tap{l: l, loot: loot, to: to, conns: map[net.Conn]struct{}{}}
-	t.wg.Go(t.run)
-	return t, nil
+	return &Tap{l: l, conns: map[net.Conn]struct{}{}}, nil
 }
 
-// URL is that of the server, past the tap.
-func (t *Tap) URL() string { return "http://" + t.l.Addr().String() }
+// Addr is the host and port that lead to the server, past the tap.
+func (t *Tap) Addr() string { return t.l.Addr().String() }
+
+// Lead has the tap pass connections on to the server at an address.
+func (t *Tap) Lead(loot *Loot, to string) {
+	t.loot, t.to = loot, to
+	t.wg.Go(t.run)
+}
 
 func (t *Tap) run() {
 	for {

@@ -2,9 +2,14 @@ package evil
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -12,6 +17,7 @@ import (
 
 	"github.com/go-kivik/kivik/v4"
 
+	"github.com/loveseat-db/loveseat/internal/hubdoc"
 	"github.com/loveseat-db/loveseat/peeradapter"
 	"github.com/loveseat-db/loveseat/share"
 )
@@ -40,6 +46,8 @@ type wiring struct {
 	relay  peeradapter.RelayMode               // RelayOff if it is RelayAuto
 	signal func(share.Signaler) share.Signaler // changes what is signalled
 	serve  func(net.Conn)                      // takes the streams that others open
+
+	succeeds bool // shows sharers which keys it succeeds
 }
 
 func (t *Target) join(ctx context.Context, db string, w wiring) (*peer, error) {
@@ -232,7 +240,8 @@ func (p *peer) raw(ctx context.Context, id, text string) (string, error) {
 type opener struct {
 	*peer
 	share Share
-	base  string // http://SHARE/DB
+	base  string      // http://SHARE/DB
+	shows http.Header // with each request
 	via   *http.Client
 }
 
@@ -246,7 +255,13 @@ func (t *Target) openAs(ctx context.Context, s Share, w wiring) (*opener, error)
 	if err != nil {
 		return nil, notMade("joining the hub", err)
 	}
-	o := &opener{p, s, "http://" + s.ID + "/" + s.DB, p.http()}
+	o := &opener{p, s, "http://" + s.ID + "/" + s.DB, http.Header{}, p.http()}
+	if w.succeeds {
+		if o.shows, err = succession(p.id); err != nil {
+			o.Close()
+			return nil, notMade("reading what the key succeeds", err)
+		}
+	}
 	var a *answer
 	for range 3 { // a busy machine's first negotiation may take too long
 		if a, err = o.do(ctx, "GET", "", request{}); err == nil || ctx.Err() != nil {
@@ -265,7 +280,11 @@ func (t *Target) openAs(ctx context.Context, s Share, w wiring) (*opener, error)
 
 // do makes a request for a path of the shared database.
 func (o *opener) do(ctx context.Context, method, path string, r request) (*answer, error) {
-	r.via = o.via
+	r.via, r.header = o.via, r.header.Clone()
+	if r.header == nil {
+		r.header = http.Header{}
+	}
+	maps.Copy(r.header, o.shows)
 	return do(ctx, method, o.base+path, r)
 }
 
@@ -273,4 +292,21 @@ func (o *opener) do(ctx context.Context, method, path string, r request) (*answe
 func (o *opener) Close() {
 	o.via.CloseIdleConnections()
 	o.peer.Close()
+}
+
+// succession is the header by which a peer shows whom it succeeds.
+func succession(id *share.Identity) (http.Header, error) {
+	exported, err := id.ExportPlain()
+	if err != nil {
+		return nil, err
+	}
+	var content struct{ Succeeds json.RawMessage }
+	block, _ := pem.Decode(exported)
+	if block == nil {
+		return nil, errors.New("no PEM")
+	}
+	if err := json.Unmarshal(block.Bytes, &content); err != nil || len(content.Succeeds) == 0 {
+		return http.Header{}, err
+	}
+	return headers(hubdoc.SuccessionHeader, base64.RawURLEncoding.EncodeToString(content.Succeeds)), nil
 }

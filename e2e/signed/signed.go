@@ -68,16 +68,21 @@ func (p *Peer) ShareWith(n int, change func(*hubdoc.Share)) (id string, body []b
 	return id, body, err
 }
 
-// Proof is a request header that shows a hub which peer asks, once. hub is its URL, like
-// "http://127.0.0.1:5984"; a method that writes is taken to write what the peer has signed.
-func (p *Peer) Proof(hub, database, method string) string {
-	u, _ := url.Parse(hub)
-	proof := hubdoc.Proof{Database: database, Method: method, Purpose: hubdoc.ToClaim}
-	if u != nil {
+// Prove is a proof for one request: the value of the header Loveseat-Peer. hub is the URL by which the hub is reached,
+// like "http://127.0.0.1:5984".
+func (p *Peer) Prove(hub, database, method string, purpose hubdoc.Purpose) string {
+	proof := hubdoc.Proof{Database: database, Method: method, Purpose: purpose}
+	if u, _ := url.Parse(hub); u != nil {
 		proof.Origin = hubdoc.Origin(u)
 	}
+	return proof.Sign(p.key, time.Now())
+}
+
+// Proof is Prove as a line of a request; a method that writes is taken to write what the peer has signed.
+func (p *Peer) Proof(hub, database, method string) string {
+	purpose := hubdoc.ToClaim
 	if method == http.MethodGet {
-		proof.Purpose = hubdoc.ToRead
+		purpose = hubdoc.ToRead
 	}
-	return hubdoc.ProofHeader + ": " + proof.Sign(p.key, time.Now())
+	return hubdoc.ProofHeader + ": " + p.Prove(hub, database, method, purpose)
 }

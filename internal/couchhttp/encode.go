@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"slices"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -11,6 +12,9 @@ import (
 // doc appends a document. Attachments whose content is not held in memory are
 // streamed into it as base64.
 func (o *output) doc(ctx context.Context, d *couch.Doc) error {
+	if len(d.Body) > flushAt { // in one piece: appending would take twice as much
+		o.buf = slices.Grow(o.buf, len(d.Body)+512)
+	}
 	if !streams(d) {
 		o.buf = d.AppendJSON(o.buf)
 		return o.grown()

@@ -119,7 +119,9 @@ func (o *output) send() error {
 		o.sent = true
 	}
 	_, err := o.w.Write(o.buf)
-	o.buf = o.buf[:0]
+	if o.buf = o.buf[:0]; cap(o.buf) > 4*flushAt { // a large document's, which nobody counts any more
+		o.buf = nil
+	}
 	return err
 }
 

@@ -256,7 +256,7 @@ func deleteDoc(c *call) error {
 	if err != nil {
 		return err
 	}
-	_, none := db.Get(c.r.Context(), c.doc, couch.GetOptions{})
+	_, none := db.Get(c.context(true), c.doc, couch.GetOptions{})
 	switch known := new(couch.Error); {
 	case none != nil && (rev.IsZero() || !errors.As(none, &known) || known.Reason == "deleted"): // a tombstone is not deleted again
 		return none
@@ -290,7 +290,7 @@ func copyDoc(c *call) error {
 	if err != nil {
 		return err
 	}
-	doc, err := db.Get(c.r.Context(), c.doc, couch.GetOptions{Rev: from, Attachments: true})
+	doc, err := db.Get(c.context(true), c.doc, couch.GetOptions{Rev: from, Attachments: true})
 	if err != nil {
 		return err
 	}

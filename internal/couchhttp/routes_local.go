@@ -76,8 +76,10 @@ func (c *call) writeLocal(db couch.DB, id string, doc *couch.Doc) error {
 	if err != nil {
 		return err
 	}
-	_, etag := localJSON(doc, id, rev)
-	c.w.Header().Set("ETag", etag)
+	if c.r.Method != http.MethodPost { // as CouchDB
+		_, etag := localJSON(doc, id, rev)
+		c.w.Header().Set("ETag", etag)
+	}
 	status := http.StatusCreated
 	if doc.Deleted {
 		status = http.StatusOK

@@ -89,7 +89,7 @@ func (c *call) docToEdit(db couch.DB, rev couch.Rev) (*couch.Doc, error) {
 	if rev.IsZero() {
 		return &couch.Doc{ID: c.doc}, nil
 	}
-	doc, err := db.Get(c.r.Context(), c.doc, couch.GetOptions{Rev: rev})
+	doc, err := db.Get(c.context(true), c.doc, couch.GetOptions{Rev: rev})
 	if err != nil {
 		if couch.AsError(err).Status == http.StatusNotFound {
 			err = &couch.Error{Status: http.StatusConflict, Code: "not_found", Reason: "missing_rev"} // CouchDB's words
