@@ -14,9 +14,8 @@ export const safeType = (type: unknown): string =>
 /** Returns what may be handed on of an answer's headers. Throws for an answer that is none of CouchDB's. */
 export function foreignAnswer(status: number, headers: Headers, host: string): Headers {
   const coding = headers.get('content-encoding'), place = headers.get('location') ?? '', out = new Headers();
-  const home = place.startsWith(`http://${host}/`), moved = status > 300 && status < 309 && status !== 304;
-  const known = [200, 201, 202, 204, 206, 304].includes(status) || moved && home && !/30[56]/.test(String(status)) || status > 399 && status < 600 && status !== 407;
-  if (!known || coding !== null && coding !== 'gzip') throw new CouchError(502, 'bad_gateway', `The sharer's answer is none of CouchDB's: status ${status}, coding ${coding}.`);
+  const home = place.startsWith(`http://${host}/`), known = home ? /^(20[01246]|30[123478]|[45]..)$/ : /^(20[01246]|304|[45]..)$/;
+  if (!known.test(String(status)) || status === 407 || coding !== null && coding !== 'gzip') throw new CouchError(502, 'bad_gateway', `The sharer's answer is none of CouchDB's: status ${status}, coding ${coding}.`);
   for (const name of foreignHeaders) if (headers.has(name)) out.set(name, headers.get(name)!);
   if (home) out.set('location', place);
   if (status !== 204 && status !== 304) out.set('content-type', safeType(headers.get('content-type')));

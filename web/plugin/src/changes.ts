@@ -1,6 +1,7 @@
 import { type Call, natural } from './couch.js';
 import { badRequest, forbidden } from './errors.js';
 import { type ChangesOptions, defined, type View } from './filter.js';
+import { either } from './hub.js';
 import { compile, Work } from './selector.js';
 import { bodyOf, listed, streamed } from './streamed.js';
 
@@ -91,10 +92,8 @@ export async function changesFeed(view: View, c: Call): Promise<Response> {
 
 /** Resolves when the database has changed since, or ms have passed. */
 async function woken(view: View, since: unknown, ms: number, signal: AbortSignal): Promise<void> {
-  const over = new AbortController(), end = () => over.abort(), timer = setTimeout(end, Math.min(ms, 0x7fffffff));
-  signal.addEventListener('abort', end);
-  if (signal.aborted) end();
+  const over = either(signal), timer = setTimeout(() => over.abort(), Math.min(ms, 0x7fffffff));
   await view.changed(since, over.signal);
   clearTimeout(timer);
-  signal.removeEventListener('abort', end);
+  over.abort();
 }

@@ -1,7 +1,7 @@
 // Custom messages, the opener's side, which is loaded when it is used. The wire is described in messages.ts.
 import { verificationCode } from './code.js';
 import { CouchError } from './errors.js';
-import { jitter, pause } from './hub.js';
+import { either, jitter, pause } from './hub.js';
 import type { Remote } from './remote.js';
 
 const silence = 45_000; // ms: three heartbeats
@@ -85,8 +85,7 @@ export class Custom {
 
   /** Listens on one connection. */
   async *#hear(signal?: AbortSignal): AsyncGenerator<{ from: string; message: any }, void> {
-    const one = new AbortController(), stop = () => one.abort(signal!.reason);
-    signal?.addEventListener('abort', stop);
+    const one = either(signal);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const alive = () => {
       clearTimeout(timer);
@@ -105,7 +104,6 @@ export class Custom {
       }
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', stop);
       one.abort();
     }
   }

@@ -54,11 +54,9 @@ export async function sign<T extends Doc>(id: Identity, doc: T): Promise<T> {
 /** Throws unless the document is signed by the peer that it says it is from. */
 export async function verify(doc: ShareDoc | SignalDoc, peer: string): Promise<void> {
   const raw = fromBase64(doc.keys.sign);
-  if (raw.length !== 32 || await peerID(raw) !== peer) throw new Error('peer id does not belong to the key');
+  if (raw.length !== 32 || await peerID(raw) !== peer) throw malformed();
   const key = await crypto.subtle.importKey('raw', raw, 'Ed25519', false, ['verify']);
-  if (!await crypto.subtle.verify('Ed25519', key, fromBase64(doc.signature!), canonical(doc, 'signature'))) {
-    throw new Error('signature does not verify');
-  }
+  if (!await crypto.subtle.verify('Ed25519', key, fromBase64(doc.signature!), canonical(doc, 'signature'))) throw malformed();
 }
 
 /** Makes the id of a share, which binds it to its peer: 26 letters of base32. */
@@ -86,20 +84,14 @@ const malformed = () => new Error('malformed document');
 const bytes = (s: string): number => utf8(s).length;
 const short = (s: unknown, limit: number): boolean => typeof s === 'string' && s !== '' && bytes(s) <= limit;
 
-/** Throws unless it is printable text of 1 to 256 bytes. */
-export function checkName(name: unknown): void {
-  if (!short(name, 256) || /[\0-\x1f\x7f]/.test(name as string)) {
-    throw new Error("A share's name must be 1 to 256 bytes of printable text.");
-  }
-}
+/** Whether it is printable text of 1 to 256 bytes. */
+export const goodName = (name: unknown): boolean => short(name, 256) && !/[\0-\x1f\x7f]/.test(name as string);
 
-/** Throws if an info cannot be published. */
-export function checkInfo(info: unknown): void {
-  if (info !== undefined && bytes(canonicalJSON(info)) > maxInfo) throw new Error("A share's info is limited to 32 KiB.");
-}
+/** Whether an info can be published: it has 32 KiB at most. */
+export const goodInfo = (info: unknown): boolean => info === undefined || bytes(canonicalJSON(info)) <= maxInfo;
 
 function checkFormat(doc: Doc, type: string, limit: number): void {
-    const keys = doc.keys as Keys | undefined;
+  const keys = doc.keys as Keys | undefined;
   if (doc.type !== type || doc.v !== 1 || JSON.stringify(doc).length > limit || typeof keys?.sign !== 'string' || typeof keys.seal !== 'string' || fromBase64(keys.seal).length !== 32 || typeof doc.signature !== 'string') {
     throw malformed();
   }
@@ -109,12 +101,8 @@ function checkFormat(doc: Doc, type: string, limit: number): void {
 export async function readShare(doc: Doc): Promise<ShareDoc> {
   checkFormat(doc, 'share', maxShareDoc);
   const s = doc as ShareDoc;
-  if (!short(s.peer, 64) || !short(s.nonce, 64) || s._id !== sharePrefix + await shareID(s.peer, s.nonce)) {
-    throw new Error('share id does not belong to the peer');
-  }
-  checkName(s.name);
-  checkInfo(s.info);
-  if (!short(s.db, 256) || !short(s.instance, 64) || typeof s.update_seq !== 'string' || typeof s.doc_count !== 'number' ||
+  if (!short(s.peer, 64) || !short(s.nonce, 64) || s._id !== sharePrefix + await shareID(s.peer, s.nonce) || !goodName(s.name) || !goodInfo(s.info) ||
+    !short(s.db, 256) || !short(s.instance, 64) || typeof s.update_seq !== 'string' || typeof s.doc_count !== 'number' ||
     (s.access !== 'read' && s.access !== 'read-write') || parseTime(s.expires) - parseTime(s.published) > maxLease) {
     throw malformed();
   }
@@ -143,7 +131,7 @@ export async function openSignal(id: Identity, doc: Doc, now: number): Promise<{
     typeof s.payload !== 'string' || !Number.isSafeInteger(s.seq) || s.seq < 0) {
     throw malformed();
   }
-  if (Math.abs(now - parseTime(s.time)) > signalAge) throw new Error('stale signal');
+  if (Math.abs(now - parseTime(s.time)) > signalAge) throw malformed();
   await verify(s, peerOf(s.from));
   const payload = await id.open(canonical(s, 'payload', 'signature'), fromBase64(s.payload));
   return { doc: s, signal: { to: s.to, from: s.from, session: s.session, kind: s.kind, payload } };

@@ -1,7 +1,7 @@
 import type { Directory } from './directory.js';
 import { sharePrefix, signalPrefix } from './documents.js';
 import { CouchError } from './errors.js';
-import { type Change, type Hub, jitter, pause } from './hub.js';
+import { type Change, type Hub, either, jitter, pause } from './hub.js';
 import type { Mailbox } from './mailbox.js';
 
 const retryMin = 250, retryMax = 30_000;
@@ -54,14 +54,12 @@ export class Feed {
 
   /** Does what ends with a nudge, too. */
   async #until(signal: AbortSignal, fn: (s: AbortSignal) => Promise<unknown>): Promise<void> {
-    const one = new AbortController(), stop = () => one.abort(signal.reason);
+    const one = either(signal);
     this.#wake = () => {
       this.#nudged = true;
       one.abort(new Error('nudged'));
     };
-    signal.addEventListener('abort', stop);
-    if (signal.aborted) stop();
-    await fn(one.signal).finally(() => signal.removeEventListener('abort', stop));
+    await fn(one.signal).finally(() => one.abort());
   }
 
   async #follow(signal: AbortSignal): Promise<void> {

@@ -122,16 +122,13 @@ export class Hub {
    */
   async changes(since: string, signal: AbortSignal): Promise<{ rows: Change[]; last: string }> {
     const q = new URLSearchParams({ feed: 'longpoll', include_docs: 'true', heartbeat: String(heartbeat), since });
-    const silence = new AbortController();
-    const stop = () => silence.abort(signal.reason);
-    signal.addEventListener('abort', stop);
+    const silence = either(signal);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const alive = () => {
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(new Error("the hub's changes feed fell silent")), 3 * heartbeat);
     };
     try {
-      signal.throwIfAborted();
       alive();
       const r = await this.#send(`_changes?${q}`, { signal: silence.signal, headers: new Headers({ Accept: 'application/json' }) });
       const chunks: string[] = [], decode = new TextDecoder(), reader = r.body!.getReader();
@@ -143,9 +140,19 @@ export class Hub {
       return { rows: results, last: String(last_seq) };
     } finally {
       clearTimeout(timer);
-      signal.removeEventListener('abort', stop);
+      silence.abort();
     }
   }
+}
+
+/** What is aborted with any of the signals. Abort it when it has served: then it has let go of them. */
+export function either(...signals: (AbortSignal | null | undefined)[]): AbortController {
+  const c = new AbortController();
+  for (const s of signals) {
+    s?.addEventListener('abort', () => c.abort(s.reason), { signal: c.signal });
+    if (s?.aborted) c.abort(s.reason);
+  }
+  return c;
 }
 
 /** d milliseconds give or take a quarter, so that many peers do not act as one. */

@@ -38,16 +38,7 @@ export class Identity {
   }
 }
 
-async function generate(): Promise<StoredKeys> {
-  if (!globalThis.crypto?.subtle) {
-    throw new Error('Loveseat needs WebCrypto, which browsers give to pages from https: and localhost only.');
-  }
-  const [sign, seal] = await Promise.all([
-    crypto.subtle.generateKey('Ed25519', false, ['sign', 'verify']),
-    crypto.subtle.generateKey('X25519', false, ['deriveBits']),
-  ]);
-  return { sign: sign as CryptoKeyPair, seal: seal as CryptoKeyPair };
-}
+const generate = async (): Promise<StoredKeys> => (await import('./rare.js')).generate();
 
 /** The id of the peer with a public signing key: "k7qm-x2vd-…", 8 groups of 4 letters. */
 export async function peerID(sign: Uint8Array): Promise<string> {

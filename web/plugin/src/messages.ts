@@ -6,6 +6,7 @@
 import { errorAnswer, json } from './couch.js';
 import { text, utf8 } from './encoding.js';
 import { badRequest, CouchError, notFound } from './errors.js';
+import { either } from './hub.js';
 import type { RemoteInfo } from './share.js';
 
 /**
@@ -60,7 +61,7 @@ export class Messages {
   async #request(name: string, request: Request, from: RemoteInfo, cut: AbortSignal): Promise<Response> {
     const handler = Object.hasOwn(this.handlers, name) && this.handlers[name];
     if (!handler) throw notFound('Nothing here answers such requests.');
-    const value = await read(request, maxRequest), end = this.#begin(from.peer), signal = either(request.signal, cut);
+    const value = await read(request, maxRequest), end = this.#begin(from.peer), signal = either(request.signal, cut).signal;
     try {
       const answer = await handler(value, from, signal);
       if (!iterable(answer)) {
@@ -157,14 +158,4 @@ function lines(each: AsyncGenerator<string>, signal: AbortSignal, end: () => voi
     cancel: stop,
   }, { highWaterMark: 0 });
   return new Response(body, { headers: { 'Content-Type': 'application/x-ndjson' } });
-}
-
-/** A signal that is aborted with either. */
-function either(a: AbortSignal, b: AbortSignal): AbortSignal {
-  const both = new AbortController();
-  for (const s of [a, b]) {
-    if (s.aborted) both.abort(s.reason);
-    s.addEventListener('abort', () => both.abort(s.reason), { signal: both.signal });
-  }
-  return both.signal;
 }

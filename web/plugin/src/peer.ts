@@ -115,10 +115,10 @@ export class Peer {
 
   /** Takes part in a hub until close, or the page goes away. Throws the hub's errors. */
   static async join(o: JoinOptions): Promise<Peer> {
-    const url = o.hub?.replace(/\/+$/, '');
+    const given = o.hub?.replace(/\/+$/, ''), url = given && bare(given);
     if (!o.fetch && !url) throw badRequest('join needs the URL of a hub database.');
     const identity = o.identity ?? await loadIdentity();
-    const hub = new Hub(o.fetch ?? hubFetch(url!), url && bare(url)), p = new Peer(hub, identity, { ...o, hub: url && bare(url) });
+    const hub = new Hub(o.fetch ?? (await import('./rare.js')).hubFetch(given!, url!), url), p = new Peer(hub, identity, { ...o, hub: url });
     await hub.identify(identity);
     void hub.iceServers(); // so that they are there for the first connection
     await p.#feed.list();
@@ -237,12 +237,10 @@ export class Peer {
       if (s) return this.#remote(s, intro);
     }
     await this.directory.list(this.hub);
-    const live = this.directory.live(), next = id && await (await import('./sharing.js')).successor(live, id);
-    if (next) return this.#remote(next, intro);
-    const named = live.filter(s => s.name === ref);
-    if (named.length > 1) throw new CouchError(409, 'ambiguous_name', `Several shares are named ${ref}; open one by its id.`);
-    if (!named[0]) throw new CouchError(404, 'not_found', `No live share ${id ?? `is named ${ref}`}.`);
-    return this.#remote(named[0], intro);
+    const [found, another] = await (await import('./rare.js')).lookUp(this.directory.live(), ref, id);
+    if (another) throw new CouchError(409, 'ambiguous_name', `Several shares are named ${ref}; open one by its id.`);
+    if (!found) throw new CouchError(404, 'not_found', `No live share ${id ?? `is named ${ref}`}.`);
+    return this.#remote(found, intro);
   }
 
   #remote(s: ShareDoc, intro: Record<string, string>): Remote {
@@ -274,15 +272,4 @@ function bare(url: string): string {
   const u = new URL(url, globalThis.location?.href);
   u.username = u.password = u.search = u.hash = '';
   return u.href;
-}
-
-/** fetch below a hub database, with the credentials of its URL or, without, the browser's cookies. */
-function hubFetch(url: string): HubFetch {
-  const u = new URL(url, globalThis.location?.href), base = bare(url);
-  const auth = u.username && 'Basic ' + toBase64(utf8(decodeURIComponent(`${u.username}:${u.password}`)));
-  return (path, init = {}) => {
-    const headers = new Headers(init.headers);
-    if (auth) headers.set('Authorization', auth);
-    return fetch(path ? `${base}/${path}` : base, { ...init, headers, credentials: 'include' });
-  };
 }

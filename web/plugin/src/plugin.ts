@@ -40,42 +40,31 @@ function join(hub: Pouch, o: JoinOptions = {}): Promise<Peer> {
   return made;
 }
 
-/** Gives a promise to a callback too. The last argument, if it is a function, is the callback. */
-function both<T>(args: any[], fn: (...args: any[]) => Promise<T>): Promise<T> {
-  const callback: Callback<T> | undefined = typeof args.at(-1) === 'function' ? args.pop() : undefined;
-  const p = fn(...args);
+/** Calls a method and gives what it promises to a callback too. The last argument, if it is a function, is the callback. */
+function call(hub: Pouch, name: string, args: any[]): Promise<unknown> {
+  const callback: Callback<unknown> | undefined = typeof args.at(-1) === 'function' ? args.pop() : undefined;
+  const p = methods[name]!(hub, ...args);
   if (callback) p.then(v => callback(null, v), e => callback(e));
   return p;
 }
 
-const methods = {
-  joinHub(this: Pouch, ...args: any[]) {
-    return both(args, (o?: JoinOptions) => join(this, o));
+/** The methods, which get the hub that they are called on. */
+const methods: Record<string, (hub: Pouch, ...args: any[]) => Promise<unknown>> = {
+  joinHub: join,
+  shareDatabase: async (hub, db: Pouch, o?: ShareOptions) => (await join(hub)).share(db, o),
+  joinTopic: async (hub, topic: string, db: Pouch, o?: TopicOptions) => (await join(hub)).join(topic, db, o),
+  unshareDatabase: async (hub, db: Pouch) => (await join(hub)).unshare(db),
+  async getSharedDatabases(hub, { onChange }: { onChange?: (c: SharesChange) => void } = {}) {
+    const peer = await join(hub), shares = await peer.shares();
+    let told = false; // not of those that are in the answer
+    const unwatch = onChange && peer.watch(c => told && onChange(c));
+    told = true;
+    return Object.assign(shares, { cancel: () => unwatch?.() });
   },
-  shareDatabase(this: Pouch, ...args: any[]) {
-    return both(args, async (db: Pouch, o?: ShareOptions) => (await join(this)).share(db, o));
-  },
-  joinTopic(this: Pouch, ...args: any[]) {
-    return both(args, async (topic: string, db: Pouch, o?: TopicOptions) => (await join(this)).join(topic, db, o));
-  },
-  unshareDatabase(this: Pouch, ...args: any[]) {
-    return both(args, async (db: Pouch) => (await join(this)).unshare(db));
-  },
-  getSharedDatabases(this: Pouch, ...args: any[]) {
-    return both(args, async ({ onChange }: { onChange?: (c: SharesChange) => void } = {}) => {
-      const peer = await join(this), shares = await peer.shares();
-      let told = false; // not of those that are in the answer
-      const unwatch = onChange && peer.watch(c => told && onChange(c));
-      told = true;
-      return Object.assign(shares, { cancel: () => unwatch?.() });
-    });
-  },
-  leaveHub(this: Pouch, ...args: any[]) {
-    return both(args, async () => {
-      const peer = peers.get(this.name);
-      peers.delete(this.name);
-      await (await peer)?.close();
-    });
+  async leaveHub({ name }) {
+    const peer = peers.get(name);
+    peers.delete(name);
+    await (await peer)?.close();
   },
 };
 
@@ -129,7 +118,7 @@ function adapterOver(http: Function): Function {
 
 /** The plugin: PouchDB.plugin(Loveseat). It needs PouchDB's http adapter, which all its builds have. */
 export function Loveseat(PouchDB: any): void {
-  Object.assign(PouchDB.prototype, methods);
+  for (const name in methods) PouchDB.prototype[name] = function (this: Pouch, ...args: any[]) { return call(this, name, args); };
   const http = PouchDB.adapters.http;
   if (!http) throw new Error('Loveseat needs pouchdb-adapter-http.');
   PouchDB.adapter(scheme, adapterOver(http), false);

@@ -2,7 +2,7 @@ import type { Custom } from './custom.js';
 import { addressOf } from './documents.js';
 import type { Bytes } from './encoding.js';
 import { exchange, Reader } from './http1.js';
-import { jitter, pause } from './hub.js';
+import { either, jitter, pause } from './hub.js';
 import type { Link } from './link.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Stream } from './yamux.js';
@@ -132,12 +132,10 @@ export class Remote {
 
   /** Waits for ms, or until the hub tells something new. */
   async #news(ms: number, signal?: AbortSignal | null): Promise<void> {
-    const changed = new AbortController(), end = () => changed.abort();
-    const unwatch = this.peer.directory.watch(end);
-    for (const s of [signal, this.#over.signal]) s?.addEventListener('abort', end);
+    const changed = either(signal, this.#over.signal), unwatch = this.peer.directory.watch(() => changed.abort());
     if (!await pause(ms, changed.signal)) await pause(redialMin, signal ?? undefined);
     unwatch();
-    for (const s of [signal, this.#over.signal]) s?.removeEventListener('abort', end);
+    changed.abort();
   }
 
   /** Waits until a connection is free. */

@@ -3,7 +3,7 @@ import { superseded, turnOf } from './audience.js';
 import { type KeyLink, linksInHub, linksOf } from './chain.js';
 import { verificationCode } from './code.js';
 import { couchHandler, errorAnswer } from './couch.js';
-import { type Access, type Doc, type Admission as AdmissionKind, checkInfo, checkName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
+import { type Access, type Doc, type Admission as AdmissionKind, goodInfo, goodName, published, readShare, type ShareDoc, shareID, shareNonce, sharePrefix, formatTime, sign } from './documents.js';
 import { badRequest, CouchError, forbidden, notFound } from './errors.js';
 import { type Limits, View } from './filter.js';
 import type { Handler } from './httpserver.js';
@@ -90,6 +90,11 @@ const relinkAfter = 500; // ms
 const maxWelcome = 2000;
 const minRenewal = 5000; // ms: how soon the document is written again when it disappears
 
+/** Throws 400 unless it is printable text of 1 to 256 bytes. */
+export function checkName(name: unknown): void {
+  if (!goodName(name)) throw badRequest("A share's name must be 1 to 256 bytes of printable text.");
+}
+
 /** A database that is published in a hub and served to its peers. */
 export class Share {
   #rev?: string;
@@ -113,12 +118,8 @@ export class Share {
   /** Checks the options and puts a share together. Its id is the same for the same identity, database and topic. */
   static async of(peer: Peer, db: Pouch, o: ShareOptions, shared: (base: string) => boolean, topic?: string): Promise<Share> {
     const name = o.name ?? db.name;
-    try {
-      checkName(name);
-      checkInfo(o.info);
-    } catch (e) {
-      throw badRequest((e as Error).message);
-    }
+    checkName(name);
+    if (!goodInfo(o.info)) throw badRequest("A share's info is limited to 32 KiB.");
     if (o.expires && !(o.expires.getTime() > Date.now())) throw badRequest('A share cannot expire in the past.');
     const database = (topic === undefined ? '' : `pool\0${topic}\0`) + await db.id(), base = await shareID(peer.id, await shareNonce(database));
     if (shared(base)) throw new CouchError(412, 'already_shared', 'This database is shared already.');

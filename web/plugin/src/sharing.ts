@@ -13,8 +13,6 @@ import { refuse, type RemoteInfo, Share, type ShareOptions } from './share.js';
 import { Topic, type TopicOptions } from './topic.js';
 import type { Stream } from './yamux.js';
 
-export { successor } from './succession.js';
-
 /** A database that is shared, with the peers that have it open. */
 export interface Served { share: SharedDatabase | undefined; openers: RemoteInfo[] }
 

@@ -1,13 +1,12 @@
 // A topic: every database that joins it replicates live with the others. A member shares its database, to read only,
 // under the info {"topic": …}, and pulls from its neighbours: as Go's share/pool.go, with which it interoperates.
 import { badRequest, CouchError } from './errors.js';
-import { checkName } from './documents.js';
 import { concat, sha256, toHex, utf8 } from './encoding.js';
 import { jitter } from './hub.js';
 import type { Peer, SharedDatabase, SharesChange } from './peer.js';
 import type { Pouch } from './pouch.js';
 import type { Remote } from './remote.js';
-import type { Share } from './share.js';
+import { checkName, type Share } from './share.js';
 import type { Sharing } from './sharing.js';
 
 /** Which way documents go between this database and another member's. */

@@ -1,0 +1,36 @@
+// What a page that opens shares seldom needs, and loads then: new device keys, hubs without PouchDB, and shares that are not
+// found by their ids.
+import type { ShareDoc } from './documents.js';
+import { toBase64, utf8 } from './encoding.js';
+import type { HubFetch } from './hub.js';
+import type { StoredKeys } from './identity.js';
+import { successor } from './succession.js';
+
+/** Makes new device keys, whose private halves cannot be exported. */
+export async function generate(): Promise<StoredKeys> {
+  if (!globalThis.crypto?.subtle) {
+    throw new Error('Loveseat needs WebCrypto, which browsers give to pages from https: and localhost only.');
+  }
+  const [sign, seal] = await Promise.all([
+    crypto.subtle.generateKey('Ed25519', false, ['sign', 'verify']),
+    crypto.subtle.generateKey('X25519', false, ['deriveBits']),
+  ]);
+  return { sign: sign as CryptoKeyPair, seal: seal as CryptoKeyPair };
+}
+
+/** fetch below a hub database, whose URL without credentials is base: with those of url or, without, the browser's cookies. */
+export function hubFetch(url: string, base: string): HubFetch {
+  const { username, password } = new URL(url, base);
+  const auth = username && 'Basic ' + toBase64(utf8(decodeURIComponent(`${username}:${password}`)));
+  return (path, init = {}) => {
+    const headers = new Headers(init.headers);
+    if (auth) headers.set('Authorization', auth);
+    return fetch(path ? `${base}/${path}` : base, { ...init, headers, credentials: 'include' });
+  };
+}
+
+/** Finds the share in whose place the one with an id was, before its peer changed its keys, or else those with a name. */
+export async function lookUp(live: ShareDoc[], name: string, id?: string): Promise<ShareDoc[]> {
+  const next = id && await successor(live, id);
+  return next ? [next] : live.filter(s => s.name === name);
+}
