@@ -203,7 +203,7 @@ func TestPasswordsOfAnyForm(t *testing.T) {
 		host := strings.TrimPrefix(server, "http://")
 		for _, form := range []string{p, url.PathEscape(p)} {
 			for _, u := range []string{"http://ann:" + form + "@" + host + "/hub", "http://ann:" + form + "@" + gone.Addr().String() + "/hub", "HTTP://ann:" + form + "@" + host + "/hub", "ann:" + form + "@" + host + "/hub",
-				"http://ann:" + form + "@" + host + "/hub/share:k7qmx2vdk7qmx2vdk7qmx2vdk7", "ws://ann:" + form + "@" + host + "/hub"} {
+				"http://ann:" + form + "@" + host + "/hub/share:k7qmx2vdk7qmx2vdk7qmx2vdk7", "ws://ann:" + form + "@" + host + "/hub", "//ann:" + form + "@" + host + "/hub", "http:/ann:" + form + "@" + host + "/hub"} {
 				for _, args := range [][]string{{"ls", u}, {"sync", notes, u}, {"verify", u, notes}, {"share", u, notes + "x"}, {"open", u}, {u}, {"ls", "--relay", u, u}, {"ls", "--" + u}, {"doctor", "--origin", u, u}} {
 					status, out, errs := run(t, nil, "", append([]string{"--identity", dir}, args...)...)
 					expectNoPart(t, p, args, out+errs)

@@ -103,6 +103,7 @@ export class World {
     let out = '', errors = '';
     p.stdout.on('data', b => out += b);
     p.stderr.on('data', b => errors += b);
+    p.stdin.on('error', () => {}); // it may end without reading; its status tells
     p.stdin.end(stdin);
     const [code] = await once(p, 'close');
     if (code !== status) throw new Error(`loveseat ${args.join(' ')}: status ${code}: ${out}${errors}`);

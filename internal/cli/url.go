@@ -70,7 +70,7 @@ func Hides(arg string) bool {
 		return true
 	}
 	before, _, ok := cutLast(arg, '@')
-	isPath := strings.HasPrefix(arg, "/") || strings.HasPrefix(arg, "./") || strings.HasPrefix(arg, "../") || strings.HasPrefix(arg, "~")
+	isPath := strings.HasPrefix(arg, "/") && !strings.HasPrefix(arg, "//") || strings.HasPrefix(arg, "./") || strings.HasPrefix(arg, "../") || strings.HasPrefix(arg, "~")
 	return ok && strings.Contains(before, ":") && !isPath
 }
 

@@ -56,7 +56,7 @@ export async function verify(doc: ShareDoc | SignalDoc, peer: string): Promise<v
   const raw = fromBase64(doc.keys.sign);
   if (raw.length !== 32 || await peerID(raw) !== peer) throw malformed();
   const key = await crypto.subtle.importKey('raw', raw, 'Ed25519', false, ['verify']);
-  if (!await crypto.subtle.verify('Ed25519', key, fromBase64(doc.signature!), canonical(doc, 'signature'))) throw malformed();
+  if (!await crypto.subtle.verify('Ed25519', key, fromBase64(doc.signature!), canonical(doc, 'signature'))) throw new Error('does not verify');
 }
 
 /** Makes the id of a share, which binds it to its peer: 26 letters of base32. */
@@ -131,7 +131,7 @@ export async function openSignal(id: Identity, doc: Doc, now: number): Promise<{
     typeof s.payload !== 'string' || !Number.isSafeInteger(s.seq) || s.seq < 0) {
     throw malformed();
   }
-  if (Math.abs(now - parseTime(s.time)) > signalAge) throw malformed();
+  if (Math.abs(now - parseTime(s.time)) > signalAge) throw new Error('stale signal');
   await verify(s, peerOf(s.from));
   const payload = await id.open(canonical(s, 'payload', 'signature'), fromBase64(s.payload));
   return { doc: s, signal: { to: s.to, from: s.from, session: s.session, kind: s.kind, payload } };

@@ -131,12 +131,10 @@ export class Hub {
     try {
       alive();
       const r = await this.#send(`_changes?${q}`, { signal: silence.signal, headers: new Headers({ Accept: 'application/json' }) });
-      const chunks: string[] = [], decode = new TextDecoder(), reader = r.body!.getReader();
-      for (let c; !(c = await reader.read()).done;) {
-        alive();
-        chunks.push(decode.decode(c.value, { stream: true }));
-      }
-      const { results, last_seq } = JSON.parse(chunks.join('')) as { results: Change[]; last_seq: unknown };
+      const reader = r.body!.pipeThrough(new TextDecoderStream()).getReader();
+      let json = '';
+      for (let c; !(c = await reader.read()).done; json += c.value) alive();
+      const { results, last_seq } = JSON.parse(json) as { results: Change[]; last_seq: unknown };
       return { rows: results, last: String(last_seq) };
     } finally {
       clearTimeout(timer);
@@ -148,11 +146,15 @@ export class Hub {
 /** What is aborted with any of the signals. Abort it when it has served: then it has let go of them. */
 export function either(...signals: (AbortSignal | null | undefined)[]): AbortController {
   const c = new AbortController();
-  for (const s of signals) {
-    s?.addEventListener('abort', () => c.abort(s.reason), { signal: c.signal });
-    if (s?.aborted) c.abort(s.reason);
-  }
+  for (const s of signals) onAbort(s, () => c.abort(s!.reason), c);
   return c;
+}
+
+/** Calls fn when a signal is aborted, at once if it has been, until what it returns is aborted. */
+export function onAbort(s: AbortSignal | null | undefined, fn: () => void, until = new AbortController()): AbortController {
+  s?.addEventListener('abort', fn, { signal: until.signal });
+  if (s?.aborted) fn();
+  return until;
 }
 
 /** d milliseconds give or take a quarter, so that many peers do not act as one. */

@@ -115,6 +115,7 @@ export class Peer {
 
   /** Takes part in a hub until close, or the page goes away. Throws the hub's errors. */
   static async join(o: JoinOptions): Promise<Peer> {
+    if (!Object.keys(o).every(k => /^(hub|fetch)$/.test(k))) (await import('./rare.js')).checkJoin(o);
     const given = o.hub?.replace(/\/+$/, ''), url = given && bare(given);
     if (!o.fetch && !url) throw badRequest('join needs the URL of a hub database.');
     const identity = o.identity ?? await loadIdentity();
@@ -237,9 +238,8 @@ export class Peer {
       if (s) return this.#remote(s, intro);
     }
     await this.directory.list(this.hub);
-    const [found, another] = await (await import('./rare.js')).lookUp(this.directory.live(), ref, id);
-    if (another) throw new CouchError(409, 'ambiguous_name', `Several shares are named ${ref}; open one by its id.`);
-    if (!found) throw new CouchError(404, 'not_found', `No live share ${id ?? `is named ${ref}`}.`);
+    const found = await (await import('./rare.js')).lookUp(this.directory.live(), ref, id);
+    if (found instanceof Array) throw new CouchError(...found);
     return this.#remote(found, intro);
   }
 

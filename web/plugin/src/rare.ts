@@ -2,8 +2,11 @@
 // found by their ids.
 import type { ShareDoc } from './documents.js';
 import { toBase64, utf8 } from './encoding.js';
+import { badRequest } from './errors.js';
 import type { HubFetch } from './hub.js';
 import type { StoredKeys } from './identity.js';
+import { checkOptions, type Kind } from './options.js';
+import type { JoinOptions } from './peer.js';
 import { successor } from './succession.js';
 
 /** Makes new device keys, whose private halves cannot be exported. */
@@ -18,6 +21,15 @@ export async function generate(): Promise<StoredKeys> {
   return { sign: sign as CryptoKeyPair, seal: seal as CryptoKeyPair };
 }
 
+/** Checks how a hub is joined. Throws 400. */
+export function checkJoin(o: JoinOptions): void {
+  checkOptions(o, {
+    hub: 'string', fetch: 'function', identity: 'any', lease: 'number', iceServers: 'any', relay: 'string', relayOnly: 'boolean', timeout: 'number', maxPeers: 'number',
+    onPeer: 'function', info: 'any', RTCPeerConnection: 'any',
+  } satisfies Record<keyof JoinOptions, Kind>);
+  if (!/^(auto|hub|off)$/.test(o.relay ?? 'auto')) throw badRequest('The option relay is auto, hub or off.');
+}
+
 /** fetch below a hub database, whose URL without credentials is base: with those of url or, without, the browser's cookies. */
 export function hubFetch(url: string, base: string): HubFetch {
   const { username, password } = new URL(url, base);
@@ -29,8 +41,11 @@ export function hubFetch(url: string, base: string): HubFetch {
   };
 }
 
-/** Finds the share in whose place the one with an id was, before its peer changed its keys, or else those with a name. */
-export async function lookUp(live: ShareDoc[], name: string, id?: string): Promise<ShareDoc[]> {
+/** Finds the share in whose place the one with an id was, before its peer changed its keys, or else the only one with a name; or says what CouchError there is. */
+export async function lookUp(live: ShareDoc[], name: string, id?: string): Promise<ShareDoc | [number, string, string]> {
   const next = id && await successor(live, id);
-  return next ? [next] : live.filter(s => s.name === name);
+  if (next) return next;
+  const [found, another] = live.filter(s => s.name === name);
+  if (another) return [409, 'ambiguous_name', `Several shares are named ${name}; open one by its id.`];
+  return found ?? [404, 'not_found', `No live share ${id ?? `is named ${name}`}.`];
 }

@@ -2,7 +2,7 @@ import type { Custom } from './custom.js';
 import { addressOf } from './documents.js';
 import type { Bytes } from './encoding.js';
 import { exchange, Reader } from './http1.js';
-import { either, jitter, pause } from './hub.js';
+import { either, jitter, onAbort, pause } from './hub.js';
 import type { Link } from './link.js';
 import type { Peer, SharedDatabase } from './peer.js';
 import type { Stream } from './yamux.js';
@@ -74,9 +74,8 @@ export class Remote {
     const repeatable = /^(GET|HEAD)$/.test(method) || /\/_(bulk_get|revs_diff|all_docs|changes|find|explain)$/.test(url.pathname);
     for (let again = repeatable; ; again = false) {
       const { conn, used } = await this.#connection(signal);
-      const stop = () => conn.stream.reset(signal!.reason as Error);
-      signal?.addEventListener('abort', stop);
-      conn.release = () => signal?.removeEventListener('abort', stop);
+      const watching = onAbort(signal, () => conn.stream.reset(signal!.reason as Error));
+      conn.release = () => watching.abort();
       try {
         return await exchange(conn.stream, conn.reader, { method, target, host: this.id, headers, body }, () => this.#free(conn));
       } catch (e) {
@@ -180,11 +179,8 @@ export class Remote {
 
 /** p, unless signal is aborted before. */
 function or<T>(p: Promise<T>, signal?: AbortSignal | null): Promise<T> {
-  if (!signal) return p;
   return new Promise<T>((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop);
-    if (signal.aborted) stop();
-    p.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+    const watching = onAbort(signal, () => reject(signal!.reason));
+    p.then(resolve, reject).finally(() => watching.abort());
   });
 }

@@ -11,6 +11,7 @@ import { jitter, pause } from './hub.js';
 import { peerOf } from './identity.js';
 import type { Link } from './link.js';
 import { Messages, type RequestHandler } from './messages.js';
+import { checkOptions, type Kind } from './options.js';
 import type { Peer } from './peer.js';
 import type { Pouch } from './pouch.js';
 import { readSuccession } from './succession.js';
@@ -85,6 +86,11 @@ interface Remote {
   cut: AbortController;
 }
 
+const options = {
+  name: 'any', info: 'any', readOnly: 'boolean', allow: 'array', invited: 'boolean', expires: 'date', filter: 'function', docIds: 'array',
+  onRemote: 'function', onWrite: 'function', requests: 'any', onMessage: 'function', maxRequests: 'number', onEvent: 'function',
+} as const satisfies Record<keyof ShareOptions, Kind>;
+
 const takenOver = () => new CouchError(409, 'taken_over', 'Another page of this browser shares the same database.');
 const relinkAfter = 500; // ms
 const maxWelcome = 2000;
@@ -117,6 +123,7 @@ export class Share {
 
   /** Checks the options and puts a share together. Its id is the same for the same identity, database and topic. */
   static async of(peer: Peer, db: Pouch, o: ShareOptions, shared: (base: string) => boolean, topic?: string): Promise<Share> {
+    checkOptions(o, options);
     const name = o.name ?? db.name;
     checkName(name);
     if (!goodInfo(o.info)) throw badRequest("A share's info is limited to 32 KiB.");
@@ -338,6 +345,7 @@ export class Share {
 
   /** Makes an invite and returns its link, or the secret alone in a hub without a URL. */
   async invite(o: InviteOptions = {}): Promise<Invite & { link: string }> {
+    checkOptions(o, { label: 'string', once: 'boolean', expires: 'date' } satisfies Record<keyof InviteOptions, Kind>);
     const { secret, invite } = await this.admission.invite(o), link = this.peer.find(this.id)?.link;
     return { ...invite, link: link ? `${link}#${secret}` : secret };
   }

@@ -3,6 +3,7 @@
 import { badRequest, CouchError } from './errors.js';
 import { concat, sha256, toHex, utf8 } from './encoding.js';
 import { jitter } from './hub.js';
+import { checkOptions, type Kind } from './options.js';
 import type { Peer, SharedDatabase, SharesChange } from './peer.js';
 import type { Pouch } from './pouch.js';
 import type { Remote } from './remote.js';
@@ -67,6 +68,10 @@ export async function neighbours(topic: string, self: string, others: string[], 
   return chosen;
 }
 
+const options = {
+  name: 'any', direction: 'function', accept: 'function', maxPeers: 'number', designDocs: 'boolean', onError: 'function', onChange: 'function',
+} as const satisfies Record<keyof TopicOptions, Kind>;
+
 const down = (m?: TopicPeer): boolean => m?.state === 'failed' || m?.state === 'refused';
 
 /** A database's membership in a topic, until cancel or the page goes away. */
@@ -94,6 +99,7 @@ export class Topic {
     } catch (e) {
       throw badRequest('topic: ' + (e as Error).message);
     }
+    checkOptions(o, options);
     const t = new Topic(peer, sharing, topic, db, o);
     t.share = await sharing.share(db, {
       name: o.name, info: { topic }, readOnly: true,

@@ -62,3 +62,33 @@ test('what cannot be opened says why, and never with the 404 of a missing docume
   await assert.rejects(new PouchDB(dbname).info(), e => e.status !== 404 && /No live share/.test(e.message));
   await assert.rejects(pouch().shareDatabase(pouch()), /A hub is a PouchDB with a URL/);
 });
+
+test('an option that there is not, or of another kind, is refused: it would share more than was meant', async t => {
+  const h = hub(), alice = await page(t, h, 'alice4'), db = pouch('plugin');
+  const refused = async (made, why) => {
+    await assert.rejects(made, e => e.status === 400 && why.test(e.reason));
+    assert.equal((await alice.getSharedDatabases()).length, 0, 'nothing is shared');
+  };
+  await refused(alice.shareDatabase(db, { selector: { public: true } }), /no option selector\. Say what openers see by filter.*docIds/);
+  await refused(alice.shareDatabase(db, { readonly: true }), /no option readonly\. It is spelled readOnly/);
+  await refused(called(cb => alice.shareDatabase(db, { doc_ids: ['a'] }, cb)), /no option doc_ids\. The options are .*docIds/);
+  await refused(alice.shareDatabase(db, JSON.parse('{"__proto__": 1}')), /no option __proto__/);
+  await refused(alice.shareDatabase(db, { constructor: 1 }), /no option constructor/);
+  for (const [name, values] of Object.entries({
+    filter: [null, false, 'app/public', { public: true }], docIds: [null, 'a', new Set(['a'])], allow: [null, 'aaaa-aaaa-aaaa-aaaa'], invited: [null, 'yes', 1], readOnly: [null, 'true', 1],
+    expires: [null, '2030-01-01', 1e15], onRemote: [null, true], onWrite: [null, {}], maxRequests: [null, '5'],
+  })) {
+    for (const value of values) await refused(alice.shareDatabase(db, { [name]: value }), new RegExp(`^The option ${name} is an? `));
+  }
+  await refused(alice.joinTopic('album', db, { filter: () => true }), /no option filter/);
+  await refused(alice.joinTopic('album', db, { accept: 'all' }), /accept is a function/);
+  const other = o => new PouchDB(`http://other${Math.random()}/hub`, { fetch: () => assert.fail('asked'), skip_setup: true }).joinHub(o);
+  await refused(other({ relayonly: true }), /no option relayonly\. .*relayOnly/);
+  await refused(other({ relay: 'none' }), /relay is auto, hub or off/);
+  await refused(other({ maxPeers: '1' }), /maxPeers is a number/);
+  const s = await alice.shareDatabase(db, { filter: undefined, name: 'all' });
+  const served = (await alice.joinHub()).served(db);
+  assert.equal(s.filtered, false);
+  await assert.rejects(served.invite({ uses: 1 }), { status: 400 });
+  await assert.rejects(served.invite({ expires: '2020-01-01' }), { status: 400 });
+});
