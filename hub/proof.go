@@ -144,7 +144,7 @@ func (n *nonces) take(p *hubdoc.Proof, client string, now time.Time) error {
 		if len(n.peers) >= maxAllProvers {
 			n.makeRoom(now)
 		}
-		t = &taken{client: client, at: map[string]time.Time{}}
+		t = &taken{client: client, at: map[string]time.Time{}, floor: n.floor}
 		n.peers[p.Peer] = t
 		n.of[client]++
 	}
