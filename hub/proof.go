@@ -138,13 +138,13 @@ func (n *nonces) take(p *hubdoc.Proof, client string, now time.Time) error {
 		if n.of[client] >= maxProvers {
 			return tooMany("peers", nonceAge)
 		}
-		if len(n.peers) >= maxAllProvers {
-			n.makeRoom(now)
-		}
 		if !p.Time.After(n.floor) {
 			return errUsedProof
 		}
-		t = &taken{client: client, at: map[string]time.Time{}}
+		if len(n.peers) >= maxAllProvers {
+			n.makeRoom(now)
+		}
+		t = &taken{client: client, at: map[string]time.Time{}, floor: n.floor}
 		n.peers[p.Peer] = t
 		n.of[client]++
 	}
