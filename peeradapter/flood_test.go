@@ -62,7 +62,7 @@ func TestInspect(t *testing.T) {
 				all = append(all, frame(kind, rapid.Uint32().Draw(t, "value"))...)
 			}
 		}
-		f := new(framer)
+		f := &framer{unread: newUnread()}
 		for len(all) > 0 {
 			n := rapid.IntRange(1, len(all)).Draw(t, "cut")
 			f.inspect(all[:n])

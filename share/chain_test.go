@@ -142,6 +142,20 @@ func TestRevocationEndsAllSessions(t *testing.T) {
 		t.Errorf("a fork that shows itself: %d", got)
 	}
 	mustEnd(ended)
+	// The key that is revoked need not be there itself.
+	old := newTestIdentity(t)
+	newer := rotated(t, old)
+	if got := w.tries(newer, s.ID()); got != 0 {
+		t.Fatal(got)
+	}
+	rest := feed(open(old))
+	w.eventually("one listens", func() bool {
+		s.messages.mu.Lock()
+		defer s.messages.mu.Unlock()
+		return len(s.messages.hearers) == 1
+	})
+	w.must(s.Revoke(w.ctx, newer.ID(), ""))
+	mustEnd(rest)
 }
 
 // A share document in the hub links keys, too.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -91,5 +92,26 @@ func TestHubFullOfShares(t *testing.T) {
 				t.Error("what was known is forgotten")
 			}
 		})
+	}
+}
+
+// Of a directory that is full, those go whose peers have most of it, however late another's came.
+func TestShareOfOneAmongMany(t *testing.T) {
+	defer func(was int) { maxShareBytes = was }(maxShareBytes)
+	maxShareBytes = 100 << 10
+	d := newDirectory("own", slog.New(slog.DiscardHandler))
+	add := func(id, peer string, n int) {
+		s := &shareDoc{id: id, size: 1 << 10, arrived: n}
+		s.Peer = peer
+		d.shares[id] = s
+		d.bytes += s.size
+	}
+	for i := range 100 {
+		add(fmt.Sprint("mallory", i), "mallory", i)
+	}
+	add("ann", "ann", 100)
+	d.makeRoom()
+	if d.shares["ann"] == nil || len(d.shares) != 93 || d.bytes > maxShareBytes {
+		t.Errorf("%d shares, ann's among them: %v", len(d.shares), d.shares["ann"] != nil)
 	}
 }
