@@ -263,7 +263,7 @@ func (t *Target) opensClosed(ctx context.Context, w wiring, kind string) error {
 		return notMade("joining the hub", err)
 	}
 	defer p.Close()
-	patience := 15 * time.Second // who may not is told so at once
+	patience := 5 * time.Second // who may does so within one
 	if kind != "" {
 		patience = 3 * time.Second // nobody answers
 	}
