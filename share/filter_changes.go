@@ -3,7 +3,6 @@ package share
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
@@ -36,7 +35,7 @@ type filteredFeed struct {
 	o        couch.ChangesOptions // as asked
 	selector *mango.Selector      // of o
 	fn       func(*couch.Change) error
-	wanted   []string        // not nil: the ids asked for, by a feed that waits
+	wanted   map[string]bool // not nil: the ids asked for, by a feed that waits
 	hidden   func(id string) // is told of changes that are not; nil: nobody
 	rows     int             // told
 	last     couch.Seq       // of the last row
@@ -56,7 +55,11 @@ func (w *filteredFeed) wait(ctx context.Context) (couch.ChangesResult, error) {
 			return res, err
 		}
 		w.o.Feed, w.o.Since = couch.FeedLongpoll, res.LastSeq
-		w.wanted, w.o.DocIDs = w.o.DocIDs, nil
+		w.wanted = make(map[string]bool, len(w.o.DocIDs))
+		for _, id := range w.o.DocIDs {
+			w.wanted[id] = true
+		}
+		w.o.DocIDs = nil
 	}
 	for {
 		if timed {
@@ -161,7 +164,7 @@ func (w *filteredFeed) change(ctx context.Context, c *couch.Change) error {
 
 // see returns a change as it is seen, nil if it is not.
 func (w *filteredFeed) see(ctx context.Context, c *couch.Change) (*couch.Change, error) {
-	if !w.f.has(c.ID) || w.wanted != nil && !slices.Contains(w.wanted, c.ID) {
+	if !w.f.has(c.ID) || w.wanted != nil && !w.wanted[c.ID] {
 		return nil, nil
 	}
 	if w.f.selector != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loveseat-db/loveseat/internal/couch"
 )
@@ -160,5 +161,23 @@ func TestLimitsTwins(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A feed that waits for many ids looks each change up among them.
+func TestWaitForManyIDs(t *testing.T) {
+	wanted := map[string]bool{}
+	for i := range 1_000_000 {
+		wanted[fmt.Sprint(i)] = true
+	}
+	w := &filteredFeed{f: &filtered{}, wanted: wanted}
+	begun := time.Now()
+	for range 10_000 {
+		if c, err := w.see(t.Context(), &couch.Change{ID: "x"}); c != nil || err != nil {
+			t.Fatal(c, err)
+		}
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Error(took)
 	}
 }
