@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { availableParallelism, loadavg } from 'node:os';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { World } from './world.mjs';
@@ -54,6 +55,7 @@ test('chromium: a hostile opener of what a page shares', { timeout: 170_000 }, a
   const through = await attack('-hub', hub.replace(/\/hub$/, ''), '-share', s.id, '-db', 'garden', '-hidden', 'hidden-000001', '-absent', 'hidden-000002',
     '-left', 'left', '-left-rev', s.left, '-secrets', secrets.join());
   through.push(...await attack('-hub', hub.replace(/\/hub$/, ''), '-share', s.open, '-db', 'open', '-secrets', secrets.join()));
-  const held = await Promise.race([page.evaluate(() => window.longest), new Promise(r => setTimeout(r, 10_000, Infinity).unref())]);
-  assert.deepEqual({ through, prompt: held < 3000 || held }, { through: [], prompt: true });
+  const slow = Math.max(1, loadavg()[0] / availableParallelism() / 2); // what else runs on the machine takes its part of the time
+  const held = await Promise.race([page.evaluate(() => window.longest), new Promise(r => setTimeout(r, 10_000 * slow, Infinity).unref())]);
+  assert.deepEqual({ through, prompt: held < 3000 * slow || held }, { through: [], prompt: true });
 });

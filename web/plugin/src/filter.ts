@@ -350,6 +350,8 @@ export class View {
   async #writable(d: Doc, replicated: boolean): Promise<void> {
     if (!this.#has(d._id)) throw outside();
     if (this.#all) return;
+    // As PouchDB says it, but before it is known whether the document is there.
+    if ((replicated ? !d._revisions : d._rev) && !/^\d+-/.test(String(d._rev))) throw badRequest('Invalid rev format');
     const { seen, hidden } = await this.#leaves(d._id), fits = this.#fits(d);
     // A stub takes what any document of the database has under its digest.
     for (const [name, a] of Object.entries((d._attachments ?? {}) as Record<string, any>)) {

@@ -54,3 +54,22 @@ for (const name of ['selector', 'ids']) {
     }
   });
 }
+
+test('a revision that is none is refused alike, whether the document is hidden or missing', async () => {
+  const db = pouch();
+  await db.put({ _id: 'hidden', public: false });
+  const handle = couchHandler(db, { name: 'notes', uuid: 'u', readOnly: false, peer: 'me', view: new View(db, { filter: d => d.public === true }) });
+  const ask = async (method, path, body) => {
+    const r = await handle(new Request(`http://share/notes${path}`, { method, body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } }));
+    return `${r.status} ${await r.text()}`;
+  };
+  for (const _rev of [undefined, '', 'x', '-1', 'x-1', 7]) {
+    for (const replicated of [true, false]) {
+      if (!_rev && !replicated) continue; // a new document: that its id is taken shows
+      const [hidden, missing] = await Promise.all(['hidden', 'absent'].map(async id => [
+        await ask('PUT', `/${id}?new_edits=${!replicated}`, { public: true, _rev }), await ask('POST', '/_bulk_docs', { new_edits: !replicated, docs: [{ _id: id, public: true, _rev }] }),
+      ].join('\n').replaceAll(id, 'ID')));
+      assert.equal(hidden, missing, `${_rev} ${replicated}`);
+    }
+  }
+});
