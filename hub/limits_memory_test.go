@@ -5,7 +5,9 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -103,6 +105,37 @@ func TestMemoryIsOfTheRoute(t *testing.T) {
 	}
 	if a := s.do("PUT", "/db/fits", `{"a":"`+strings.Repeat("x", 1_000_000)+`"}`, asJSON); a.StatusCode != 201 {
 		t.Errorf("1 MiB: %d %.200s", a.StatusCode, a.body)
+	}
+}
+
+// Announcing a large body takes no memory from others, nor does sending a little of it.
+func TestAnnouncedBodiesHoldLittle(t *testing.T) {
+	s := start(t, Config{Admin: admin, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Service: Service{Quotas: Quotas{Memory: 64 << 20}}})
+	s.do("PUT", "/db", "", basic)
+	s.do("PUT", "/db/_security", "{}", basic, asJSON)
+	for i := range 80 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		some := strings.Repeat(" ", 60<<10*(i%2))
+		fmt.Fprintf(c, "PUT /db/%d HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.%d\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n%s", i, i/20, some)
+	}
+	s.eventually("the bodies are read", func() bool {
+		s.hub.service.quotas.mu.Lock()
+		defer s.hub.service.quotas.mu.Unlock()
+		busy := 0
+		for _, u := range s.hub.service.quotas.clients {
+			busy += u.busy
+		}
+		return busy >= 80
+	})
+	doc := `{"a":"` + strings.Repeat("x", 2<<20) + `"}`
+	for i := range 3 {
+		if a := s.do("PUT", fmt.Sprint("/db/honest", i), doc, asJSON, "X-Forwarded-For: 198.51.100.1"); a.StatusCode != 201 {
+			t.Errorf("%d %s", a.StatusCode, a.body)
+		}
 	}
 }
 

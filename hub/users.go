@@ -24,7 +24,7 @@ type usersDB struct {
 
 // A revision beside the current one would come to light when that is deleted, with roles and a
 // password that an administrator has taken away since.
-var errReplicatedUser = couch.Forbidden("Only administrators may replicate into the user database.")
+var errReplicatedUser = couch.Forbidden("Only administrators may replicate into a known user document.")
 
 // BulkDocs implements [couch.DB].
 func (d *usersDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.WriteOptions) ([]couch.WriteResult, error) {
@@ -34,7 +34,7 @@ func (d *usersDB) BulkDocs(ctx context.Context, docs []*couch.Doc, o couch.Write
 	for i, doc := range docs {
 		results[i] = couch.WriteResult{ID: doc.ID, Rev: doc.Rev}
 		checked, isNew, err := d.check(ctx, doc)
-		if l := loginOf(ctx); err == nil && o.Replicated && !l.admin() {
+		if l := loginOf(ctx); err == nil && o.Replicated && !isNew && !l.admin() {
 			err = errReplicatedUser
 		}
 		if err == nil && isNew && d.h.c.UserDatabases {

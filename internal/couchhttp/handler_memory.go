@@ -83,11 +83,15 @@ func mentions(text []byte, member string) bool {
 // docOverhead is what a document takes besides, until it is written.
 const docOverhead = 1 << 10
 
-// believed is how much of an announced length is allocated before it has come.
-const believed = 1 << 20
+// believed is how much of an announced length is allocated before any of it has come, and
+// believedMore how many times what has come: announcing costs nothing, and must not keep memory from others.
+const (
+	believed     = 64 << 10
+	believedMore = 4
+)
 
-// readAll reads r, of which length is announced (-1: none), and holds times as much. It
-// holds most of it at once, because requests that have much and wait for more would wait for each other.
+// readAll reads r, of which length is announced (-1: none), and holds times as much. It takes
+// large steps, because requests that have much and wait for more would wait for each other.
 func (c *call) readAll(r io.Reader, length, times int64) ([]byte, error) {
 	b := make([]byte, 0, max(512, min(length+1, believed)))
 	if err := c.hold(times * int64(cap(b))); err != nil {
@@ -110,12 +114,12 @@ func (c *call) readAll(r io.Reader, length, times int64) ([]byte, error) {
 	}
 }
 
-// grow makes room for the rest of what is announced, or for as much again.
+// grow makes room for more of what is announced, or for as much again.
 func (c *call) grow(b []byte, length, times int64) ([]byte, error) {
 	old := int64(cap(b))
 	size := 2 * old
 	if length >= old {
-		size = length + 1
+		size = min(length+1, believedMore*old)
 	}
 	if err := c.hold(times * size); err != nil {
 		return nil, err
