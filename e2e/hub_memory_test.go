@@ -22,7 +22,7 @@ import (
 // memoryLimit is the --limit-memory of TestMemoryLimitHolds, and restMemory what its hub has without requests:
 // the program, SQLite's caches, the collector's room, compressors, and a document for each of the eight readers of a database.
 const (
-	memoryLimit = 64 << 20
+	memoryLimit = 128 << 20
 	restMemory  = 256 << 20
 )
 

@@ -114,32 +114,37 @@ func TestPlacesOfPeers(t *testing.T) {
 	l := listening(t)(ListenWebSocket("127.0.0.1:0", WireOptions{Logger: discard, MaxPeers: 3, Identity: identity(t)}))
 	go echo(l)
 	wires := l.(*WebSocketListener).wires
-	connect := func(o WireOptions) (*Wire, net.Conn) {
-		t.Helper()
+	try := func(o WireOptions) (net.Conn, error) {
 		o.Logger, o.Peers = discard, []string{wires.options.Identity.ID()}
 		w, err := DialWebSocket(t.Context(), "ws://"+l.Addr().String(), o)
-		must(t, err)
+		if err != nil {
+			return nil, err
+		}
 		t.Cleanup(func() { _ = w.Close() })
-		c, err := w.DialContext(t.Context(), "", "")
+		return w.DialContext(t.Context(), "", "")
+	}
+	connect := func(o WireOptions) net.Conn {
+		t.Helper()
+		c, err := try(o)
 		must(t, err)
-		return w, c
+		return c
 	}
 	honest := WireOptions{Identity: identity(t)}
-	_, first := connect(honest)
+	first := connect(honest)
 	must(t, ping(first))
 	greedy := WireOptions{Identity: identity(t)}
 	for range 5 {
-		_, c := connect(greedy)
+		c := connect(greedy)
 		must(t, ping(c))
 	}
 	must(t, ping(first))
-	_, second := connect(WireOptions{Identity: identity(t)})
+	second := connect(WireOptions{Identity: identity(t)})
 	must(t, ping(second))
 	must(t, ping(first))
-	if _, c := connect(WireOptions{Identity: identity(t)}); ping(c) == nil {
+	if c, err := try(WireOptions{Identity: identity(t)}); err == nil && ping(c) == nil {
 		must(t, ping(first)) // the greedy one's last place
 	}
-	if _, c := connect(WireOptions{Identity: identity(t)}); ping(c) == nil {
+	if c, err := try(WireOptions{Identity: identity(t)}); err == nil && ping(c) == nil {
 		t.Error("a place too many")
 	}
 	must(t, ping(first))
