@@ -233,20 +233,7 @@ func (l *ledger) each(ctx context.Context, fn func(peer string)) error {
 
 // run writes what is noted, soon after, and a last time when ctx ends.
 func (l *ledger) run(ctx context.Context) {
-	for {
-		select {
-		case <-l.wake:
-			if pause(ctx, authorLinger) {
-				l.flush(ctx)
-				continue
-			}
-		case <-ctx.Done():
-		}
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), authorFlush)
-		defer cancel()
-		l.flush(last)
-		return
-	}
+	whenWoken(ctx, l.wake, authorLinger, authorFlush, l.flush)
 }
 
 func (l *ledger) flush(ctx context.Context) {

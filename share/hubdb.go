@@ -73,20 +73,7 @@ func (t *trash) add(d *couch.Doc) {
 
 // run empties the trash from time to time, and a last time when ctx ends.
 func (t *trash) run(ctx context.Context) {
-	for {
-		select {
-		case <-t.wake:
-			if pause(ctx, trashLinger) {
-				t.empty(ctx)
-				continue
-			}
-		case <-ctx.Done():
-		}
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
-		defer cancel()
-		t.empty(last)
-		return
-	}
+	whenWoken(ctx, t.wake, trashLinger, flushTime, t.empty)
 }
 
 func (t *trash) empty(ctx context.Context) {

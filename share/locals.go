@@ -263,20 +263,7 @@ func (l *locals) drop(ctx context.Context, e *localEntry) error {
 
 // run writes the index, soon after it has changed, and a last time when ctx ends.
 func (l *locals) run(ctx context.Context) {
-	for {
-		select {
-		case <-l.wake:
-			if pause(ctx, localsLinger) {
-				l.flush(ctx)
-				continue
-			}
-		case <-ctx.Done():
-		}
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), authorFlush)
-		defer cancel()
-		l.flush(last)
-		return
-	}
+	whenWoken(ctx, l.wake, localsLinger, authorFlush, l.flush)
 }
 
 func (l *locals) flush(ctx context.Context) {

@@ -230,3 +230,22 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// whenWoken calls do some time after each wake, for more to come, and once more, for at most
+// last, when ctx ends; then it returns.
+func whenWoken(ctx context.Context, wake <-chan struct{}, linger, last time.Duration, do func(context.Context)) {
+	for {
+		select {
+		case <-wake:
+			if pause(ctx, linger) {
+				do(ctx)
+				continue
+			}
+		case <-ctx.Done():
+		}
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
+		defer cancel()
+		do(ending)
+		return
+	}
+}
